@@ -1,0 +1,6 @@
+"""Nearest-neighbour search for scikit-learn: exact where it says exact, and fast."""
+
+from sklearn_ann._flat import FlatL2Neighbors
+from sklearn_ann._version import __version__
+
+__all__ = ["FlatL2Neighbors", "__version__"]

@@ -1,0 +1,44 @@
+"""The seam: what a machine must offer, and how to get at it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Protocol
+
+
+class Backend(Protocol):
+    """The operations of a machine. A module satisfies it: ``_cpu``.
+
+    Shapes and meanings are in the docstrings of ``_cpu``. `n_threads` is the number of
+    threads that may work; answers do not depend on it.
+    """
+
+    def encode_sq8(
+        self, X, center, unit, first, codes, scales, lengths, error_ratios, n_threads
+    ): ...
+
+    def knn(self, Q, index, k, n_threads): ...
+
+    def radius(self, Q, index, sqradius, n_threads): ...
+
+
+def get_backend(device):
+    """The backend module for a device.
+
+    Imported on first use, so that ``import sklearn_ann`` does not wait for Numba.
+
+    Parameters
+    ----------
+    device : str or None
+        None or 'cpu'.
+
+    Returns
+    -------
+    backend : module
+    """
+    if device in (None, "cpu"):
+        return importlib.import_module("sklearn_ann._cpu")
+    raise ValueError(
+        f"device={device!r} is not available: this version of sklearn_ann searches on "
+        "the CPU only. Use device=None or device='cpu'."
+    )

@@ -1,0 +1,548 @@
+"""The one door between scikit-learn's words and the index's.
+
+Outside: X, n_neighbors, distances in the units of the metric. Inside: Q, k, squared
+distances. Validation, units, graphs and self-exclusion happen here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from abc import ABCMeta, abstractmethod
+from numbers import Integral, Real
+
+import joblib
+import numpy as np
+from scipy.sparse import csr_array, csr_matrix
+from sklearn import get_config
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.preprocessing import normalize
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklearn_ann._backend import get_backend
+from sklearn_ann._scalar_quantizer import read_only
+from sklearn_ann._version import __version__
+
+_DTYPES = [np.float64, np.float32]
+
+# Searches of fewer bytes than this finish sooner on the calling thread than it takes to
+# ask joblib how many threads there may be.
+_ONE_THREAD_WORK = 2**21
+
+
+class NeighborsBase(
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
+):
+    """What all nearest-neighbour estimators of this package share.
+
+    A subclass says how vectors become an index and how an index is searched:
+    `_build`, `_add`, `_search`, `_search_radius` and `_decode`.
+    """
+
+    _parameter_constraints = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "radius": [Interval(Real, 0, None, closed="left")],
+        "metric": [StrOptions({"euclidean", "sqeuclidean", "cosine"})],
+        "mode": [StrOptions({"connectivity", "distance"})],
+        "device": [str, None],
+        "n_jobs": [Integral, None],
+    }
+
+    _doc_link_module = "sklearn_ann"
+
+    # -- fitting ---------------------------------------------------------------------
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Build the index.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors to search. float32 and float64 keep their dtype, other numbers
+            become float64. A C-contiguous array is kept by reference: do not change it
+            while the estimator is in use.
+        y : None
+            Ignored; here for the scikit-learn API.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        X = validate_data(self, X, dtype=_DTYPES, order="C")
+        self.effective_metric_ = self.metric
+        self.effective_metric_params_ = {}
+        self._index = self._build(self._vectors(X))
+        self._set_n_samples(len(X))
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y=None):
+        """Add vectors to the index; the first call fits it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors to add. They get the next row numbers.
+        y : None
+            Ignored; here for the scikit-learn API.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        if not hasattr(self, "_index"):
+            return self.fit(X)
+        X = validate_data(self, X, dtype=_DTYPES, order="C", reset=False)
+        self._index = self._add(self._vectors(X))
+        self._set_n_samples(self.n_samples_fit_ + len(X))
+        return self
+
+    def fit_transform(self, X, y=None):
+        """Fit to X and return its neighbours graph, each row its own first neighbour.
+
+        As ``fit(X).transform(X)``, but a row stands first in its own list even if
+        others equal it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors to search.
+        y : None
+            Ignored; here for the scikit-learn API.
+
+        Returns
+        -------
+        graph : sparse matrix of shape (n_samples, n_samples), CSR
+            See `transform`.
+        """
+        self.fit(X)
+        n_others = self._n_transformed() - 1
+        rows = np.arange(self.n_samples_fit_)[:, None]
+        if n_others == 0:
+            return self._graph(np.zeros(rows.shape), rows, self.mode)
+        distances, ids = self._other_neighbors(n_others)
+        distances = np.hstack([np.zeros(rows.shape), distances])
+        return self._graph(distances, np.hstack([rows, ids]), self.mode)
+
+    # -- searching -------------------------------------------------------------------
+
+    def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
+        """Find the nearest rows of the index.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            Queries. If None, the indexed rows are searched for their neighbours other
+            than themselves.
+        n_neighbors : int, default=None
+            Neighbours for each query; the parameter of the estimator if None.
+        return_distance : bool, default=True
+            Whether to return the distances too.
+
+        Returns
+        -------
+        neigh_dist : ndarray of shape (n_queries, n_neighbors), float64
+            Distances, ascending, in the units of `metric`. Only if `return_distance`.
+        neigh_ind : ndarray of shape (n_queries, n_neighbors), int64
+            Row numbers of the neighbours, ascending among equal distances.
+
+        Raises
+        ------
+        ValueError
+            If X is not finite or has another width than the index, if `n_neighbors` is
+            not positive or larger than the number of rows to find.
+        """
+        self._check_fitted()
+        k = self._check_n_neighbors(n_neighbors)
+        if X is None:
+            self._check_enough_rows(k, self.n_samples_fit_, others=True)
+            distances, ids = self._other_neighbors(k)
+        else:
+            distances, ids = self._neighbors(X, k)
+        return (distances, ids) if return_distance else ids
+
+    def radius_neighbors(
+        self, X=None, radius=None, return_distance=True, sort_results=False
+    ):
+        """Find all rows within a radius.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            Queries. If None, the indexed rows, each without itself.
+        radius : float, default=None
+            In the units of `metric`, inclusive; the parameter of the estimator if None.
+        return_distance : bool, default=True
+            Whether to return the distances too.
+        sort_results : bool, default=False
+            Whether to sort each query's rows by distance. Otherwise they come in the
+            order of their numbers.
+
+        Returns
+        -------
+        neigh_dist : ndarray of shape (n_queries,), dtype object
+            Arrays of distances (float64), in the units of `metric`. Only if
+            `return_distance`.
+        neigh_ind : ndarray of shape (n_queries,), dtype object
+            Arrays of row numbers (int64).
+        """
+        self._check_fitted()
+        if sort_results and not return_distance:
+            raise ValueError("return_distance must be True if sort_results is True.")
+        distances, ids, offsets = self._radius_neighbors(X, radius, sort_results)
+        ids = _as_objects(ids, offsets)
+        return (_as_objects(distances, offsets), ids) if return_distance else ids
+
+    # -- graphs ----------------------------------------------------------------------
+
+    def transform(self, X):
+        """The graph of each query's neighbours among the indexed rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+            Queries.
+
+        Returns
+        -------
+        graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
+            Each row lists neighbours by ascending distance, zeros stored. With
+            ``mode="distance"``, ``n_neighbors + 1`` of them, as estimators that leave
+            a sample out of its own neighbourhood need; with ``mode="connectivity"``,
+            `n_neighbors` ones.
+        """
+        self._check_fitted()
+        return self.kneighbors_graph(X, self._n_transformed(), self.mode)
+
+    def kneighbors_graph(self, X=None, n_neighbors=None, mode="connectivity"):
+        """The graph of the nearest neighbours.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            Queries. If None, the indexed rows, each without itself.
+        n_neighbors : int, default=None
+            Neighbours for each query; the parameter of the estimator if None.
+        mode : {'connectivity', 'distance'}, default='connectivity'
+            Ones, or distances in the units of `metric`.
+
+        Returns
+        -------
+        graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
+            Each row lists neighbours by ascending distance, zeros stored.
+        """
+        _check_mode(mode)
+        distances, ids = self.kneighbors(X, n_neighbors)
+        return self._graph(distances, ids, mode)
+
+    def radius_neighbors_graph(
+        self, X=None, radius=None, mode="connectivity", sort_results=False
+    ):
+        """The graph of all rows within a radius.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            Queries. If None, the indexed rows, each without itself.
+        radius : float, default=None
+            In the units of `metric`, inclusive; the parameter of the estimator if None.
+        mode : {'connectivity', 'distance'}, default='connectivity'
+            Ones, or distances in the units of `metric`.
+        sort_results : bool, default=False
+            Whether to sort each row by distance; needs ``mode="distance"``.
+
+        Returns
+        -------
+        graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
+            Zero distances are stored.
+        """
+        self._check_fitted()
+        _check_mode(mode)
+        if sort_results and mode != "distance":
+            raise ValueError("mode must be 'distance' if sort_results is True.")
+        found = self._radius_neighbors(X, radius, sort_results)
+        return self._csr(*found, mode)
+
+    # -- looking at the index ----------------------------------------------------------
+
+    def reconstruct(self, ids):
+        """The indexed vectors with these row numbers.
+
+        Parameters
+        ----------
+        ids : int or array-like of int
+            Row numbers, from 0 to ``n_samples_fit_ - 1``.
+
+        Returns
+        -------
+        vectors : ndarray of shape (n_features,) or (n_ids, n_features)
+            A copy, in the dtype of the index. With ``metric="cosine"`` the vectors of
+            length 1 that are compared.
+
+        Raises
+        ------
+        IndexError
+            If a row number is out of range.
+        """
+        self._check_fitted()
+        ids = np.asarray(ids)
+        if ids.size == 0:
+            ids = ids.astype(np.int64)
+        if not np.issubdtype(ids.dtype, np.integer):
+            raise TypeError(f"ids must be integers, got an array of {ids.dtype}.")
+        if ids.size and (ids.min() < 0 or ids.max() >= self.n_samples_fit_):
+            raise IndexError(
+                f"ids must lie between 0 and {self.n_samples_fit_ - 1}, the row numbers "
+                f"of the index; got {ids.min()} to {ids.max()}."
+            )
+        vectors = self._decode(ids)
+        return vectors[..., : self.n_features_in_]
+
+    @property
+    def is_trained(self):
+        """bool: whether `fit` was called (Faiss's name)."""
+        return hasattr(self, "_index")
+
+    @property
+    def ntotal(self):
+        """int: indexed vectors, ``n_samples_fit_`` under Faiss's name."""
+        return getattr(self, "n_samples_fit_", 0)
+
+    # -- what a subclass adds ------------------------------------------------------------
+
+    @abstractmethod
+    def _build(self, X):
+        """The index of the rows of X: a NamedTuple of arrays."""
+
+    @abstractmethod
+    def _add(self, X):
+        """The index with the rows of X after its own."""
+
+    @abstractmethod
+    def _search(self, Q, k):
+        """Squared distances and ids, (nq, k) each; ids -1 for queries not finite."""
+
+    @abstractmethod
+    def _search_radius(self, Q, sqradius):
+        """Squared distances, ids and offsets of the rows within a radius."""
+
+    @abstractmethod
+    def _decode(self, ids):
+        """Copies of the vectors with these ids."""
+
+    # -- the steps between -----------------------------------------------------------------
+
+    def _neighbors(self, X, k):
+        """Validate queries, search, put distances into the units of the metric."""
+        Q = self._as_clean_queries(X)
+        if Q is not None:
+            self._check_enough_rows(k, len(Q))
+            sqdists, ids = self._search(Q, k)
+            if (ids[:, 0] >= 0).all():
+                return self._from_sqdists(sqdists), ids
+        # Not a plain array, or not finite: scikit-learn's door, with its errors.
+        Q = self._as_queries(X)
+        self._check_enough_rows(k, len(Q))
+        sqdists, ids = self._search(Q, k)
+        return self._from_sqdists(sqdists), ids
+
+    def _other_neighbors(self, k):
+        """The k nearest of each indexed row, itself excluded by index.
+
+        A row that k others equal may not be among its own nearest: then the first of
+        the list goes, as in scikit-learn.
+        """
+        n = self.n_samples_fit_
+        self._check_enough_rows(k, n, others=True)
+        sqdists, ids = self._search(self._decode(slice(None)), k + 1)
+        is_self = ids == np.arange(n)[:, None]
+        is_self[:, 0] |= ~is_self.any(axis=1)
+        distances = self._from_sqdists(sqdists[~is_self].reshape(n, k))
+        return distances, ids[~is_self].reshape(n, k)
+
+    def _radius_neighbors(self, X, radius, sort_results):
+        """Distances, row numbers and offsets of all rows within the radius."""
+        sqradius = self._to_sqdist(self._check_radius(radius))
+        Q = self._decode(slice(None)) if X is None else self._as_queries(X)
+        sqdists, ids, offsets = self._search_radius(Q, sqradius)
+        queries = np.repeat(np.arange(len(Q)), np.diff(offsets))
+        if X is None:
+            others = ids != queries
+            sqdists, ids, queries = sqdists[others], ids[others], queries[others]
+            offsets = np.searchsorted(queries, np.arange(len(Q) + 1))
+        if sort_results:
+            order = np.lexsort((ids, sqdists, queries))
+            sqdists, ids = sqdists[order], ids[order]
+        return self._from_sqdists(sqdists), ids, offsets
+
+    def _n_transformed(self):
+        """Entries in a row of `transform`: scikit-learn's KNeighborsTransformer rule."""
+        return self._check_n_neighbors(None) + (self.mode == "distance")
+
+    def _graph(self, distances, ids, mode):
+        offsets = np.arange(0, ids.size + 1, ids.shape[1])
+        return self._csr(distances.ravel(), ids.ravel(), offsets, mode)
+
+    def _csr(self, distances, ids, offsets, mode):
+        data = distances if mode == "distance" else np.ones(len(ids))
+        as_array = get_config().get("sparse_interface") == "sparray"
+        shape = (len(offsets) - 1, self.n_samples_fit_)
+        return (csr_array if as_array else csr_matrix)(
+            (data, ids, offsets), shape=shape
+        )
+
+    def _set_n_samples(self, n):
+        self.n_samples_fit_ = n
+        self._n_features_out = n
+
+    # -- checks ----------------------------------------------------------------------------
+
+    def _check_fitted(self):
+        # check_is_fitted takes longer than a small search.
+        if "_index" not in self.__dict__:
+            check_is_fitted(self)
+
+    def _check_n_neighbors(self, n_neighbors):
+        k = self.n_neighbors if n_neighbors is None else n_neighbors
+        if not isinstance(k, Integral):
+            raise TypeError(
+                f"n_neighbors does not take {type(k)} value, enter integer value"
+            )
+        if k <= 0:
+            raise ValueError(f"Expected n_neighbors > 0. Got {k}")
+        return int(k)
+
+    def _check_enough_rows(self, k, n_queries, others=False):
+        n = self.n_samples_fit_
+        if k > n - others:
+            sign = "<" if others else "<="
+            raise ValueError(
+                f"Expected n_neighbors {sign} n_samples_fit, but n_neighbors = {k}, "
+                f"n_samples_fit = {n}, n_samples = {n_queries}"
+            )
+
+    def _check_radius(self, radius):
+        radius = self.radius if radius is None else radius
+        if not isinstance(radius, Real):
+            raise TypeError(f"radius must be a number, got {type(radius)}.")
+        if not radius >= 0:
+            raise ValueError(f"Expected radius >= 0. Got {radius}")
+        return float(radius)
+
+    # -- machine and persistence ---------------------------------------------------------
+
+    def _get_backend(self):
+        return get_backend(self.device)
+
+    def _n_threads(self, work):
+        """Threads for a task over `work` bytes of codes: `n_jobs`, within limits.
+
+        joblib's workers are told their share of the machine: by an environment
+        variable in a process, by the active backend in a thread.
+        """
+        if self.n_jobs == 1 or work < _ONE_THREAD_WORK:
+            return 1
+        n_threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
+        return min(n_threads, int(os.environ.get("NUMBA_NUM_THREADS", n_threads)))
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_sklearn_ann_version": __version__}
+
+    def __setstate__(self, state):
+        state = dict(state)
+        version = state.pop("_sklearn_ann_version", "unknown")
+        if version != __version__:
+            warnings.warn(
+                f"This {type(self).__name__} was saved by sklearn_ann {version} and is "
+                f"loaded by {__version__}. Fit it again if its answers matter.",
+                UserWarning,
+                stacklevel=2,
+            )
+        super().__setstate__(state)
+        if "_index" in state:
+            self._index = read_only(self._index)
+
+    # -- queries and units -------------------------------------------------------------------
+
+    @property
+    def _index_dtype(self):
+        return self._index.X.dtype
+
+    def _as_clean_queries(self, X):
+        """X itself if it needs no conversion, else None; finiteness is not looked at.
+
+        scikit-learn's validation takes longer than a whole search of a small index.
+        """
+        is_clean = (
+            type(X) is np.ndarray
+            and X.ndim == 2
+            and X.dtype == self._index_dtype
+            and X.flags.c_contiguous
+            and X.shape[0] > 0
+            and X.shape[1] == self.n_features_in_
+            and self.effective_metric_ != "cosine"
+            and not hasattr(self, "feature_names_in_")
+        )
+        return X if is_clean else None
+
+    def _as_queries(self, X):
+        if hasattr(X, "__cuda_array_interface__"):
+            raise TypeError(
+                "X is an array on a GPU, but this version of sklearn_ann searches on "
+                "the CPU only. Copy it to the host, for example with X.get() or X.cpu()."
+            )
+        X = validate_data(self, X, dtype=_DTYPES, order="C", reset=False)
+        if self._index_dtype == np.float64:
+            X = X.astype(np.float64, copy=False)
+        return self._vectors(X)
+
+    def _vectors(self, X):
+        """The vectors that are compared: X, or for the cosine its unit vectors.
+
+        Zero rows have no direction. As in scikit-learn they are at cosine distance 1
+        from all others: a feature of their own makes them orthogonal to every vector.
+        """
+        if self.effective_metric_ != "cosine":
+            return X
+        is_zero = ~X.any(axis=1)
+        unit = normalize(X)
+        return np.hstack([unit, is_zero[:, None].astype(X.dtype)])
+
+    def _to_sqdist(self, distance):
+        metric = self.effective_metric_
+        if metric == "euclidean":
+            return distance * distance
+        return 2 * distance if metric == "cosine" else distance
+
+    def _from_sqdists(self, sqdists):
+        metric = self.effective_metric_
+        if metric == "euclidean":
+            return np.sqrt(sqdists, out=sqdists)
+        return sqdists / 2 if metric == "cosine" else sqdists
+
+
+def _check_mode(mode):
+    if mode not in ("connectivity", "distance"):
+        raise ValueError(
+            'Unsupported mode, must be one of "connectivity", or "distance" but got '
+            f'"{mode}" instead'
+        )
+
+
+def _as_objects(values, offsets):
+    """One array for each query, in an array of objects."""
+    parts = np.empty(len(offsets) - 1, dtype=object)
+    parts[:] = np.split(values, offsets[1:-1])
+    return parts

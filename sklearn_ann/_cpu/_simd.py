@@ -1,0 +1,360 @@
+"""Vector arithmetic that Numba's own loops cannot express, emitted as LLVM IR.
+
+Four things: a tile of integer dot products, the comparison that turns 64 bounds into
+64 bits, the exact distance, and the lowest set bit. Everything is generic vector IR,
+which LLVM lowers to any machine, except the multiply-add of the tile: that one has
+tiers, chosen once from the features that LLVM targets. (An intrinsic that the target
+lacks aborts the process, so what the processor could do is the wrong question.)
+
+========== ============================== ==========================================
+tier       needs                          one multiply-add step
+========== ============================== ==========================================
+avx512vnni AVX-512 VNNI                   ``vpdpbusd``, 16 rows x 4 features
+avxvnni    AVX-VNNI, or VNNI with VL      ``vpdpbusd``, 8 rows x 4 features
+avx2       AVX2                           ``vpmaddwd`` on even and odd bytes, 8 rows
+portable   nothing                        32-bit multiplications, 8 rows
+========== ============================== ==========================================
+
+Integer arithmetic is exact, so every tier gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.registry import cpu_target
+from numba.extending import intrinsic
+
+# Rows of a panel. A mask of survivors is one 64-bit word.
+PANEL = 64
+
+# Queries of a tile: 4 queries x 64 rows are 16 accumulators of 512 bits, half the
+# register file; 6 and 8 queries measured no faster.
+TILE = 4
+
+_I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
+_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
+
+
+# -- small helpers for IR ----------------------------------------------------------
+
+
+def _splat(builder, vector_type, scalar):
+    """A vector with `scalar` in every lane."""
+    empty = ir.Constant(vector_type, ir.Undefined)
+    first = builder.insert_element(empty, scalar, ir.Constant(_I32, 0))
+    lanes = ir.Constant(ir.VectorType(_I32, vector_type.count), [0] * vector_type.count)
+    return builder.shuffle_vector(first, empty, lanes)
+
+
+def _constant(vector_type, value):
+    return ir.Constant(vector_type, [value] * vector_type.count)
+
+
+def _function(builder, name, result, arguments):
+    function_type = ir.FunctionType(result, arguments)
+    return cgutils.get_or_insert_function(builder.module, function_type, name)
+
+
+def _pointer(builder, base, offset, item_type):
+    """The address `base` (any pointer) + `offset` bytes, as a pointer to `item_type`."""
+    raw = builder.bitcast(base, _I8.as_pointer())
+    return builder.bitcast(builder.gep(raw, [offset]), item_type.as_pointer())
+
+
+def _load(builder, base, offset, item_type):
+    # Unpickled and memory-mapped arrays start anywhere: no alignment is promised.
+    value = builder.load(_pointer(builder, base, offset, item_type))
+    value.align = 1
+    return value
+
+
+def _store(builder, value, base, offset):
+    builder.store(value, _pointer(builder, base, offset, value.type)).align = 1
+
+
+def _struct(context, builder, array_type, array):
+    return context.make_array(array_type)(context, builder, array)
+
+
+def _length(builder, struct, axis):
+    return builder.extract_value(struct.shape, axis)
+
+
+def _bytes(builder, count, size):
+    return builder.mul(count, ir.Constant(_I64, size))
+
+
+# -- the tiers: how one step of the tile multiplies and adds --------------------------
+
+
+class _Tier(NamedTuple):
+    """One way to do ``acc[row] += sum_t row_codes[row, t] * query_codes[t]``, t < 4."""
+
+    name: str
+    lanes: int  # rows in one vector
+    vectors: int  # vectors of rows held in registers at once
+    split: callable  # (builder, codes, signed) -> the operand in the form it is used
+    multiply_add: callable  # (builder, acc, row_operand, query_operand) -> acc
+
+
+def _keep(builder, codes, signed):
+    return codes
+
+
+def _vpdpbusd(builder, acc, row, query):
+    name = f"llvm.x86.avx512.vpdpbusd.{32 * acc.type.count}"
+    function = _function(builder, name, acc.type, [acc.type] * 3)
+    return builder.call(function, [acc, row, query])
+
+
+def _split_words(builder, codes, signed):
+    """Even and odd bytes, each widened in place to 16 bits."""
+    words_type = ir.VectorType(_I16, 2 * codes.type.count)
+    words, eight = builder.bitcast(codes, words_type), _constant(words_type, 8)
+    if signed:
+        return builder.ashr(builder.shl(words, eight), eight), builder.ashr(words, eight)
+    return builder.and_(words, _constant(words_type, 255)), builder.lshr(words, eight)
+
+
+def _vpmaddwd(builder, acc, row, query):
+    words = row[0].type
+    function = _function(builder, "llvm.x86.avx2.pmadd.wd", acc.type, [words, words])
+    even, odd = (builder.call(function, pair) for pair in zip(row, query, strict=True))
+    return builder.add(acc, builder.add(even, odd))
+
+
+def _split_bytes(builder, codes, signed):
+    """The four bytes, each widened to 32 bits."""
+    high = _constant(codes.type, 24)
+    shift = builder.ashr if signed else builder.lshr
+    lifted = [builder.shl(codes, _constant(codes.type, bits)) for bits in (24, 16, 8, 0)]
+    return [shift(byte, high) for byte in lifted]
+
+
+def _multiply(builder, acc, row, query):
+    for row_byte, query_byte in zip(row, query, strict=True):
+        acc = builder.add(acc, builder.mul(row_byte, query_byte))
+    return acc
+
+
+def _select_tier():
+    """The best tier among the features that LLVM generates code for."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    have = {name[1:] for name in features.split(",") if name.startswith("+")}
+    if {"avx512vnni", "avx512bw"} <= have:
+        return _Tier("avx512vnni", 16, 4, _keep, _vpdpbusd)
+    if "avxvnni" in have or {"avx512vnni", "avx512vl"} <= have:
+        return _Tier("avxvnni", 8, 2, _keep, _vpdpbusd)
+    if "avx2" in have:
+        return _Tier("avx2", 8, 2, _split_words, _vpmaddwd)
+    return _Tier("portable", 8, 2, _split_bytes, _multiply)
+
+
+_TIER = _select_tier()
+
+
+def simd_tier():
+    """Name of the tier in use: one of the table at the top of this file."""
+    return _TIER.name
+
+
+# -- the tile -----------------------------------------------------------------------
+
+
+def _emit_tile(builder, n_queries, steps, rows, queries, biases, dots):
+    """Fill `dots` for the rows of one pass: as many as the tier keeps in registers."""
+    tier = _TIER
+    acc_type = ir.VectorType(_I32, tier.lanes)
+    vector_bytes = 4 * tier.lanes
+    accs = {}
+    for i in range(n_queries):
+        bias = _load(builder, biases, ir.Constant(_I64, 4 * i), _I32)
+        for j in range(tier.vectors):
+            accs[i, j] = cgutils.alloca_once(builder, acc_type)
+            builder.store(_splat(builder, acc_type, bias), accs[i, j])
+    stride = _bytes(builder, steps, 4)
+    with cgutils.for_range(builder, steps) as loop:
+        at = _bytes(builder, loop.index, 4 * PANEL)
+        row_operands = []
+        for j in range(tier.vectors):
+            offset = builder.add(at, ir.Constant(_I64, vector_bytes * j))
+            codes = _load(builder, rows, offset, acc_type)
+            row_operands.append(tier.split(builder, codes, False))
+        for i in range(n_queries):
+            offset = builder.add(
+                builder.mul(stride, ir.Constant(_I64, i)), _bytes(builder, loop.index, 4)
+            )
+            four = _splat(builder, acc_type, _load(builder, queries, offset, _I32))
+            query_operand = tier.split(builder, four, True)
+            for j, row_operand in enumerate(row_operands):
+                acc = builder.load(accs[i, j])
+                acc = tier.multiply_add(builder, acc, row_operand, query_operand)
+                builder.store(acc, accs[i, j])
+    for (i, j), acc in accs.items():
+        offset = ir.Constant(_I64, 4 * PANEL * i + vector_bytes * j)
+        _store(builder, builder.load(acc), dots, offset)
+
+
+def _make_dot(n_queries):
+    @intrinsic
+    def dot(typingctx, codes, panel, queries, first, biases, dots):
+        signature = types.void(codes, types.intp, queries, types.intp, biases, dots)
+
+        def generate(context, builder, signature, args):
+            codes, panel, queries, first, biases, dots = args
+            arrays = (signature.args[i] for i in (0, 2, 4, 5))
+            codes, queries, biases, dots = (
+                _struct(context, builder, *pair)
+                for pair in zip(arrays, (codes, queries, biases, dots), strict=True)
+            )
+            steps = _length(builder, codes, 1)
+            panel_bytes = _bytes(builder, steps, 4 * PANEL)
+            rows = _pointer(builder, codes.data, builder.mul(panel, panel_bytes), _I8)
+            offset = builder.mul(first, _bytes(builder, steps, 4))
+            query = _pointer(builder, queries.data, offset, _I8)
+            bias = _pointer(builder, biases.data, _bytes(builder, first, 4), _I8)
+            rows_per_pass = _TIER.lanes * _TIER.vectors
+            passes = ir.Constant(_I64, PANEL // rows_per_pass)
+            with cgutils.for_range(builder, passes) as loop:
+                at = _bytes(builder, loop.index, 4 * rows_per_pass)
+                _emit_tile(
+                    builder,
+                    n_queries,
+                    steps,
+                    _pointer(builder, rows, at, _I8),
+                    query,
+                    bias,
+                    _pointer(builder, dots.data, at, _I8),
+                )
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return dot
+
+
+# dot_*(
+#     codes,    # IN   (n_panels, steps, 64, 4)  uint8
+#     panel,    # IN   int
+#     queries,  # IN   (nq, steps, 4)            int8
+#     first,    # IN   int                       first query of the tile
+#     biases,   # IN   (nq,)                     int32   added to each dot product
+#     dots,     # OUT  (4, 64)                   int32   one row per query of the tile
+# )
+dot_one = _make_dot(1)
+dot_tile = _make_dot(TILE)
+
+
+# -- 64 bounds to 64 bits --------------------------------------------------------------
+
+
+@intrinsic
+def survivors(typingctx, dots, i, scales, sqnorms, panel, factor, base, limit):
+    """Bit j is set unless ``sqnorms[j] - scales[j] * (base + factor * dots[i, j]) > limit``.
+
+    All in float32; a comparison with NaN leaves the bit set. `scales` and `sqnorms`
+    are read at the rows of `panel`.
+    """
+    f4 = types.float32
+    signature = types.uint64(
+        dots, types.intp, scales, sqnorms, types.intp, f4, f4, f4
+    )
+
+    def generate(context, builder, signature, args):
+        dots, i, scales, sqnorms, panel, factor, base, limit = args
+        dots = _struct(context, builder, signature.args[0], dots)
+        scales = _struct(context, builder, signature.args[2], scales)
+        sqnorms = _struct(context, builder, signature.args[3], sqnorms)
+        floats, ints = ir.VectorType(_FLOAT, PANEL), ir.VectorType(_I32, PANEL)
+        fma = _function(builder, f"llvm.fma.v{PANEL}f32", floats, [floats] * 3)
+        at = _bytes(builder, panel, 4 * PANEL)
+        dot = _load(builder, dots.data, _bytes(builder, i, 4 * PANEL), ints)
+        factor, base, limit = (_splat(builder, floats, v) for v in (factor, base, limit))
+        slope = builder.call(fma, [factor, builder.sitofp(dot, floats), base])
+        scale = _load(builder, scales.data, at, floats)
+        sqnorm = _load(builder, sqnorms.data, at, floats)
+        bound = builder.call(fma, [builder.fneg(scale), slope, sqnorm])
+        return builder.bitcast(builder.fcmp_unordered("<=", bound, limit), _I64)
+
+    return signature, generate
+
+
+@intrinsic
+def lowest_bit(typingctx, mask):
+    """Number of the lowest bit that is set in a 64-bit mask, which is not 0."""
+
+    def generate(context, builder, signature, args):
+        function = _function(builder, "llvm.cttz.i64", _I64, [_I64, ir.IntType(1)])
+        return builder.call(function, [args[0], ir.Constant(ir.IntType(1), 1)])
+
+    return types.intp(types.uint64), generate
+
+
+# -- the exact distance ------------------------------------------------------------------
+
+_LANES = 8  # doubles in one vector
+_CHAINS = 4  # additions in flight: hides the latency of an addition
+
+
+@intrinsic
+def sqdist(typingctx, X, i, Y, j):
+    """Squared distance of ``X[i]`` and ``Y[j]``, accumulated in float64.
+
+    Both are 2-D, C-contiguous, float32 or float64. The order of the additions is part
+    of the code, with separate roundings: the same rows give the same bits in every
+    kernel, on every machine.
+    """
+    signature = types.float64(X, types.intp, Y, types.intp)
+
+    def generate(context, builder, signature, args):
+        items = [
+            _FLOAT if signature.args[n].dtype == types.float32 else _DOUBLE
+            for n in (0, 2)
+        ]
+        structs = [_struct(context, builder, signature.args[n], args[n]) for n in (0, 2)]
+        d = _length(builder, structs[0], 1)
+        sizes = [4 if item == _FLOAT else 8 for item in items]
+        rows = [
+            _pointer(builder, struct.data, _bytes(builder, builder.mul(row, d), size), _I8)
+            for struct, row, size in zip(structs, (args[1], args[3]), sizes, strict=True)
+        ]
+
+        def add_square(acc, at, count):
+            """``acc += (x - y) ** 2`` for `count` features from number `at` on."""
+            wide = acc.allocated_type if hasattr(acc, "allocated_type") else None
+            wide = wide or acc.type.pointee
+            values = []
+            for row, item, size in zip(rows, items, sizes, strict=True):
+                narrow = ir.VectorType(item, count) if count > 1 else item
+                value = _load(builder, row, _bytes(builder, at, size), narrow)
+                values.append(value if item == _DOUBLE else builder.fpext(value, wide))
+            difference = builder.fsub(*values)
+            square = builder.fmul(difference, difference)
+            builder.store(builder.fadd(builder.load(acc), square), acc)
+
+        vector = ir.VectorType(_DOUBLE, _LANES)
+        chains = [cgutils.alloca_once(builder, vector) for _ in range(_CHAINS)]
+        for chain in chains:
+            builder.store(_constant(vector, 0.0), chain)
+        total = cgutils.alloca_once_value(builder, ir.Constant(_DOUBLE, 0.0))
+        stride = ir.Constant(_I64, _LANES * _CHAINS)
+        whole = builder.mul(builder.udiv(d, stride), stride)
+        zero, one = ir.Constant(_I64, 0), ir.Constant(_I64, 1)
+        with cgutils.for_range_slice(builder, zero, whole, stride) as (t, _):
+            for n, chain in enumerate(chains):
+                add_square(chain, builder.add(t, ir.Constant(_I64, n * _LANES)), _LANES)
+        with cgutils.for_range_slice(builder, whole, d, one) as (t, _):
+            add_square(total, t, 1)
+        first, second, third, fourth = (builder.load(chain) for chain in chains)
+        lanes = builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth))
+        result = builder.load(total)
+        for lane in range(_LANES):
+            value = builder.extract_element(lanes, ir.Constant(_I32, lane))
+            result = builder.fadd(result, value)
+        return result
+
+    return signature, generate

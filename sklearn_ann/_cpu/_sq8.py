@@ -1,0 +1,148 @@
+"""Scalar quantization to 8 bits, with a proven bound on what it loses.
+
+A vector v, centred, is replaced by ``scale * codes``: a float32 scale of its own and
+one integer per feature. What the codes lose is measured, ``error >= |v - scale * codes|``,
+and with it every distance between two codes bounds the distance of the vectors::
+
+    | |q - x| - |q' - x'| |  <=  error(q) + error(x)          (triangle inequality)
+
+where a prime marks the decoded vector. The square of ``|q' - x'|`` needs one integer
+dot product, which is exact.
+
+Vectors of integers between -128 and 127 (pixels, counts, SIFT, once the centre is taken
+off) are their own codes: nothing is lost.
+
+All lengths here are in units of ``unit``, a power of two near the largest length in the
+data, so that float32 neither overflows nor underflows.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._simd import PANEL, sqdist
+from sklearn_ann._cpu._threads import run_blocks
+
+# Codes are kept as unsigned bytes, as the multiply-add instructions want them.
+OFFSET = 128
+
+# Relative rounding error allowed to each float32 evaluation of a bound: 16 units in the
+# last place, where the expressions of ``survivors`` need about 8.
+ROUNDING = 2.0**-20
+
+# A vector longer than this (in units) is outside the range of the filter.
+OUT_OF_RANGE = 2.0**40
+
+
+@jit
+def _largest_magnitude(v):
+    """Largest absolute value; not finite if any value of `v` is not."""
+    # Non-negative floats are ordered like their bits (NaN last), and a loop over
+    # integers vectorises where one over floats does not.
+    bits = v.view(np.int64)
+    largest = np.zeros(1, np.int64)
+    for t in range(bits.shape[0]):
+        largest[0] = max(largest[0], bits[t] & np.int64(0x7FFFFFFFFFFFFFFF))
+    return largest.view(np.float64)[0]
+
+
+@jit
+def encode_vector(
+    centred,  # IN     (1, d)       float64  vector minus centre
+    decoded,  # OUT    (1, d)       float64  what the codes stand for
+    codes,    # OUT    (>= d,)      int8
+    levels,   # IN     int          largest code
+    unit,     # IN     float
+):
+    """Quantise one vector.
+
+    Returns its scale (float32; 0 if it is too long or too short to have one), the sum
+    of its squared codes, and its error: rounded up, NaN if the vector is not finite.
+    """
+    d = centred.shape[1]
+    largest = _largest_magnitude(centred[0])
+    if not largest <= OUT_OF_RANGE * unit:
+        codes[:] = 0
+        error = np.sqrt(sqdist(centred, 0, np.zeros((1, d)), 0)) / unit
+        return np.float32(0.0), np.int64(0), error if np.isfinite(largest) else np.nan
+    is_integer = levels == 127
+    for t in range(d):
+        value = centred[0, t]
+        if not (value == np.rint(value) and -128.0 <= value <= 127.0):
+            is_integer = False
+            break
+    scale = np.float32((1.0 if is_integer else largest / levels) / unit)
+    step = np.float64(scale) * unit
+    inverse = 1.0 / step if step > 0.0 else 0.0
+    sum_squares = np.int64(0)
+    for t in range(d):
+        code = np.int64(np.rint(centred[0, t] * inverse))
+        codes[t] = code
+        decoded[0, t] = step * code
+        sum_squares += code * code
+    error = np.sqrt(sqdist(centred, 0, decoded, 0)) / unit
+    if not is_integer:
+        # The float64 roundings of the centred vector, and of the error itself.
+        error = error * (1 + 1e-9) + 1e-15 * np.sqrt(np.float64(sum_squares)) * scale
+    return scale, sum_squares, error
+
+
+@jit
+def _encode_rows(
+    start,        # IN   int                     first row
+    stop,         # IN   int                     one past the last
+    X,            # IN   (n, d)                  float
+    center,       # IN   (d,)                    float64
+    unit,         # IN   float
+    first,        # IN   int                     position of X[0] in the panels
+    codes,        # OUT  (n_panels, steps, 64, 4)  uint8
+    scales,       # OUT  (n_panels * 64,)        float32
+    lengths,      # OUT  (n_panels * 64,)        float64  squared, of the decoded rows;
+                  #                                       -inf: the row has no codes
+    error_ratios, # OUT  (n_panels * 64,)        float64  error / scale
+):
+    d = X.shape[1]
+    centred, decoded = np.empty((1, d)), np.empty((1, d))
+    row_codes = np.zeros(4 * codes.shape[1], np.int8)
+    for i in range(start, stop):
+        for t in range(d):
+            centred[0, t] = np.float64(X[i, t]) - center[t]
+        scale, sum_squares, error = encode_vector(centred, decoded, row_codes, 127, unit)
+        panel, lane = (first + i) // PANEL, (first + i) % PANEL
+        for t in range(row_codes.shape[0]):
+            codes[panel, t // 4, lane, t % 4] = row_codes[t] + OFFSET
+        scales[first + i] = scale
+        if scale > 0 or error == 0:
+            lengths[first + i] = np.float64(scale) * np.float64(scale) * sum_squares
+            error_ratios[first + i] = error / scale if scale > 0 else 0.0
+        else:
+            lengths[first + i] = -np.inf
+            error_ratios[first + i] = 0.0
+
+
+def encode_sq8(X, center, unit, first, codes, scales, lengths, error_ratios, n_threads):
+    """Quantise the rows of X into the panels from position `first` on.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+        Finite vectors, float32 or float64.
+    center : ndarray of shape (d,), float64
+    unit : float
+        A power of two.
+    first : int
+        Position of the first row.
+    codes, scales, lengths, error_ratios : ndarray
+        Written at the positions of the rows: the codes as ``FlatIndex`` lays them out,
+        the scales, the squared lengths of the decoded rows and error over scale.
+    n_threads : int
+    """
+    args = X, center, unit, first, codes, scales, lengths, error_ratios
+
+    def encode(start, stop):
+        _encode_rows(start, stop, *args)
+
+    # Whole panels: two threads never write to the same cache line.
+    edges = [0, *range(-first % PANEL, len(X), 64 * PANEL), len(X)]
+    run_blocks(encode, zip(edges[:-1], edges[1:], strict=True), n_threads)

@@ -1,0 +1,70 @@
+"""A small pool of threads that survives forks and shares work by the block."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+
+# Threads start when they are first needed; this only bounds how many can exist.
+_MAX_WORKERS = 256
+
+_pool = None
+
+
+def _get_pool():
+    global _pool
+    if _pool is None:
+        _pool = ThreadPoolExecutor(_MAX_WORKERS, thread_name_prefix="sklearn_ann")
+    return _pool
+
+
+def _forget_pool():
+    # The child of a fork has a copy of the pool without its threads: work handed to
+    # it would wait for ever.
+    global _pool
+    _pool = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def run_blocks(kernel, blocks, n_threads):
+    """Call ``kernel(*block)`` for every block, on up to `n_threads` threads.
+
+    The calling thread takes blocks as well, so one thread means no hand-over at all,
+    and several callers at once cannot wait for each other. An exception, Ctrl-C
+    included, stops the hand-out; it is raised when the blocks under way have ended.
+
+    Parameters
+    ----------
+    kernel : callable
+        Releases the GIL while it works.
+    blocks : iterable of tuple
+        The arguments of each call.
+    n_threads : int
+        Threads at work, the caller among them.
+    """
+    pending = deque(blocks)
+
+    def work():
+        try:
+            while pending:
+                kernel(*pending.popleft())
+        except IndexError:
+            # Another thread took the last block between the test and the pop.
+            if pending:
+                raise
+        except BaseException:
+            pending.clear()
+            raise
+
+    helpers = [_get_pool().submit(work) for _ in range(min(n_threads, len(pending)) - 1)]
+    try:
+        work()
+    finally:
+        # A helper that has not started has nothing left to do.
+        running = [helper for helper in helpers if not helper.cancel()]
+        for helper in running:
+            helper.result()
