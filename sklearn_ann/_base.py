@@ -13,20 +13,15 @@ from numbers import Integral, Real
 
 import joblib
 import numpy as np
-from scipy.sparse import csr_array, csr_matrix
-from sklearn import get_config
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_ann._backend import get_backend
-from sklearn_ann._scalar_quantizer import read_only
+from sklearn_ann._checks import check_enough_rows, check_n_neighbors, check_radius
+from sklearn_ann._graph import NeighborsGraphMixin
+from sklearn_ann._layout import read_only
 from sklearn_ann._version import __version__
 
 _DTYPES = [np.float64, np.float32]
@@ -36,12 +31,7 @@ _DTYPES = [np.float64, np.float32]
 _ONE_THREAD_WORK = 2**21
 
 
-class NeighborsBase(
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    BaseEstimator,
-    metaclass=ABCMeta,
-):
+class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
     """What all nearest-neighbour estimators of this package share.
 
     A subclass says how vectors become an index and how an index is searched:
@@ -79,7 +69,7 @@ class NeighborsBase(
         self : object
             The fitted estimator.
         """
-        X = validate_data(self, X, dtype=_DTYPES, order="C")
+        X = self._validate(X, reset=True)
         self.effective_metric_ = self.metric
         self.effective_metric_params_ = {}
         self._index = self._build(self._vectors(X))
@@ -104,37 +94,10 @@ class NeighborsBase(
         """
         if not hasattr(self, "_index"):
             return self.fit(X)
-        X = validate_data(self, X, dtype=_DTYPES, order="C", reset=False)
+        X = self._validate(X, reset=False)
         self._index = self._add(self._vectors(X))
         self._set_n_samples(self.n_samples_fit_ + len(X))
         return self
-
-    def fit_transform(self, X, y=None):
-        """Fit to X and return its neighbours graph, each row its own first neighbour.
-
-        As ``fit(X).transform(X)``, but a row stands first in its own list even if
-        others equal it.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Vectors to search.
-        y : None
-            Ignored; here for the scikit-learn API.
-
-        Returns
-        -------
-        graph : sparse matrix of shape (n_samples, n_samples), CSR
-            See `transform`.
-        """
-        self.fit(X)
-        n_others = self._n_transformed() - 1
-        rows = np.arange(self.n_samples_fit_)[:, None]
-        if n_others == 0:
-            return self._graph(np.zeros(rows.shape), rows, self.mode)
-        distances, ids = self._other_neighbors(n_others)
-        distances = np.hstack([np.zeros(rows.shape), distances])
-        return self._graph(distances, np.hstack([rows, ids]), self.mode)
 
     # -- searching -------------------------------------------------------------------
 
@@ -165,9 +128,10 @@ class NeighborsBase(
             not positive or larger than the number of rows to find.
         """
         self._check_fitted()
-        k = self._check_n_neighbors(n_neighbors)
+        k = check_n_neighbors(
+            self.n_neighbors if n_neighbors is None else n_neighbors
+        )
         if X is None:
-            self._check_enough_rows(k, self.n_samples_fit_, others=True)
             distances, ids = self._other_neighbors(k)
         else:
             distances, ids = self._neighbors(X, k)
@@ -205,77 +169,7 @@ class NeighborsBase(
         ids = _as_objects(ids, offsets)
         return (_as_objects(distances, offsets), ids) if return_distance else ids
 
-    # -- graphs ----------------------------------------------------------------------
-
-    def transform(self, X):
-        """The graph of each query's neighbours among the indexed rows.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features)
-            Queries.
-
-        Returns
-        -------
-        graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
-            Each row lists neighbours by ascending distance, zeros stored. With
-            ``mode="distance"``, ``n_neighbors + 1`` of them, as estimators that leave
-            a sample out of its own neighbourhood need; with ``mode="connectivity"``,
-            `n_neighbors` ones.
-        """
-        self._check_fitted()
-        return self.kneighbors_graph(X, self._n_transformed(), self.mode)
-
-    def kneighbors_graph(self, X=None, n_neighbors=None, mode="connectivity"):
-        """The graph of the nearest neighbours.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features), default=None
-            Queries. If None, the indexed rows, each without itself.
-        n_neighbors : int, default=None
-            Neighbours for each query; the parameter of the estimator if None.
-        mode : {'connectivity', 'distance'}, default='connectivity'
-            Ones, or distances in the units of `metric`.
-
-        Returns
-        -------
-        graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
-            Each row lists neighbours by ascending distance, zeros stored.
-        """
-        _check_mode(mode)
-        distances, ids = self.kneighbors(X, n_neighbors)
-        return self._graph(distances, ids, mode)
-
-    def radius_neighbors_graph(
-        self, X=None, radius=None, mode="connectivity", sort_results=False
-    ):
-        """The graph of all rows within a radius.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features), default=None
-            Queries. If None, the indexed rows, each without itself.
-        radius : float, default=None
-            In the units of `metric`, inclusive; the parameter of the estimator if None.
-        mode : {'connectivity', 'distance'}, default='connectivity'
-            Ones, or distances in the units of `metric`.
-        sort_results : bool, default=False
-            Whether to sort each row by distance; needs ``mode="distance"``.
-
-        Returns
-        -------
-        graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
-            Zero distances are stored.
-        """
-        self._check_fitted()
-        _check_mode(mode)
-        if sort_results and mode != "distance":
-            raise ValueError("mode must be 'distance' if sort_results is True.")
-        found = self._radius_neighbors(X, radius, sort_results)
-        return self._csr(*found, mode)
-
-    # -- looking at the index ----------------------------------------------------------
+    # -- looking at the index --------------------------------------------------------
 
     def reconstruct(self, ids):
         """The indexed vectors with these row numbers.
@@ -304,8 +198,8 @@ class NeighborsBase(
             raise TypeError(f"ids must be integers, got an array of {ids.dtype}.")
         if ids.size and (ids.min() < 0 or ids.max() >= self.n_samples_fit_):
             raise IndexError(
-                f"ids must lie between 0 and {self.n_samples_fit_ - 1}, the row numbers "
-                f"of the index; got {ids.min()} to {ids.max()}."
+                f"ids must lie between 0 and {self.n_samples_fit_ - 1}, the row "
+                f"numbers of the index; got {ids.min()} to {ids.max()}."
             )
         vectors = self._decode(ids)
         return vectors[..., : self.n_features_in_]
@@ -320,7 +214,7 @@ class NeighborsBase(
         """int: indexed vectors, ``n_samples_fit_`` under Faiss's name."""
         return getattr(self, "n_samples_fit_", 0)
 
-    # -- what a subclass adds ------------------------------------------------------------
+    # -- what a subclass adds --------------------------------------------------------
 
     @abstractmethod
     def _build(self, X):
@@ -342,19 +236,19 @@ class NeighborsBase(
     def _decode(self, ids):
         """Copies of the vectors with these ids."""
 
-    # -- the steps between -----------------------------------------------------------------
+    # -- the steps between -----------------------------------------------------------
 
     def _neighbors(self, X, k):
         """Validate queries, search, put distances into the units of the metric."""
         Q = self._as_clean_queries(X)
         if Q is not None:
-            self._check_enough_rows(k, len(Q))
+            check_enough_rows(k, self.n_samples_fit_, len(Q))
             sqdists, ids = self._search(Q, k)
             if (ids[:, 0] >= 0).all():
                 return self._from_sqdists(sqdists), ids
         # Not a plain array, or not finite: scikit-learn's door, with its errors.
         Q = self._as_queries(X)
-        self._check_enough_rows(k, len(Q))
+        check_enough_rows(k, self.n_samples_fit_, len(Q))
         sqdists, ids = self._search(Q, k)
         return self._from_sqdists(sqdists), ids
 
@@ -365,7 +259,7 @@ class NeighborsBase(
         the list goes, as in scikit-learn.
         """
         n = self.n_samples_fit_
-        self._check_enough_rows(k, n, others=True)
+        check_enough_rows(k, n, n, others=True)
         sqdists, ids = self._search(self._decode(slice(None)), k + 1)
         is_self = ids == np.arange(n)[:, None]
         is_self[:, 0] |= ~is_self.any(axis=1)
@@ -374,7 +268,8 @@ class NeighborsBase(
 
     def _radius_neighbors(self, X, radius, sort_results):
         """Distances, row numbers and offsets of all rows within the radius."""
-        sqradius = self._to_sqdist(self._check_radius(radius))
+        radius = check_radius(self.radius if radius is None else radius)
+        sqradius = self._to_sqdist(radius)
         Q = self._decode(slice(None)) if X is None else self._as_queries(X)
         sqdists, ids, offsets = self._search_radius(Q, sqradius)
         queries = np.repeat(np.arange(len(Q)), np.diff(offsets))
@@ -387,61 +282,18 @@ class NeighborsBase(
             sqdists, ids = sqdists[order], ids[order]
         return self._from_sqdists(sqdists), ids, offsets
 
-    def _n_transformed(self):
-        """Entries in a row of `transform`: scikit-learn's KNeighborsTransformer rule."""
-        return self._check_n_neighbors(None) + (self.mode == "distance")
-
-    def _graph(self, distances, ids, mode):
-        offsets = np.arange(0, ids.size + 1, ids.shape[1])
-        return self._csr(distances.ravel(), ids.ravel(), offsets, mode)
-
-    def _csr(self, distances, ids, offsets, mode):
-        data = distances if mode == "distance" else np.ones(len(ids))
-        as_array = get_config().get("sparse_interface") == "sparray"
-        shape = (len(offsets) - 1, self.n_samples_fit_)
-        return (csr_array if as_array else csr_matrix)(
-            (data, ids, offsets), shape=shape
-        )
-
     def _set_n_samples(self, n):
         self.n_samples_fit_ = n
         self._n_features_out = n
 
-    # -- checks ----------------------------------------------------------------------------
+    # -- checks ----------------------------------------------------------------------
 
     def _check_fitted(self):
         # check_is_fitted takes longer than a small search.
         if "_index" not in self.__dict__:
             check_is_fitted(self)
 
-    def _check_n_neighbors(self, n_neighbors):
-        k = self.n_neighbors if n_neighbors is None else n_neighbors
-        if not isinstance(k, Integral):
-            raise TypeError(
-                f"n_neighbors does not take {type(k)} value, enter integer value"
-            )
-        if k <= 0:
-            raise ValueError(f"Expected n_neighbors > 0. Got {k}")
-        return int(k)
-
-    def _check_enough_rows(self, k, n_queries, others=False):
-        n = self.n_samples_fit_
-        if k > n - others:
-            sign = "<" if others else "<="
-            raise ValueError(
-                f"Expected n_neighbors {sign} n_samples_fit, but n_neighbors = {k}, "
-                f"n_samples_fit = {n}, n_samples = {n_queries}"
-            )
-
-    def _check_radius(self, radius):
-        radius = self.radius if radius is None else radius
-        if not isinstance(radius, Real):
-            raise TypeError(f"radius must be a number, got {type(radius)}.")
-        if not radius >= 0:
-            raise ValueError(f"Expected radius >= 0. Got {radius}")
-        return float(radius)
-
-    # -- machine and persistence ---------------------------------------------------------
+    # -- machine and persistence -----------------------------------------------------
 
     def _get_backend(self):
         return get_backend(self.device)
@@ -452,9 +304,12 @@ class NeighborsBase(
         joblib's workers are told their share of the machine: by an environment
         variable in a process, by the active backend in a thread.
         """
-        if self.n_jobs == 1 or work < _ONE_THREAD_WORK:
+        n_jobs = self.n_jobs
+        if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
+            raise ValueError(f"n_jobs must be None or an integer but 0, got {n_jobs!r}.")
+        if n_jobs == 1 or work < _ONE_THREAD_WORK:
             return 1
-        n_threads = joblib.effective_n_jobs(-1 if self.n_jobs is None else self.n_jobs)
+        n_threads = joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs)
         return min(n_threads, int(os.environ.get("NUMBA_NUM_THREADS", n_threads)))
 
     def __getstate__(self):
@@ -474,7 +329,7 @@ class NeighborsBase(
         if "_index" in state:
             self._index = read_only(self._index)
 
-    # -- queries and units -------------------------------------------------------------------
+    # -- queries and units -----------------------------------------------------------
 
     @property
     def _index_dtype(self):
@@ -497,13 +352,17 @@ class NeighborsBase(
         )
         return X if is_clean else None
 
-    def _as_queries(self, X):
+    def _validate(self, X, *, reset):
         if hasattr(X, "__cuda_array_interface__"):
             raise TypeError(
                 "X is an array on a GPU, but this version of sklearn_ann searches on "
-                "the CPU only. Copy it to the host, for example with X.get() or X.cpu()."
+                "the CPU only. Copy it to the host first, for example with X.get() "
+                "(CuPy) or X.cpu() (torch)."
             )
-        X = validate_data(self, X, dtype=_DTYPES, order="C", reset=False)
+        return validate_data(self, X, dtype=_DTYPES, order="C", reset=reset)
+
+    def _as_queries(self, X):
+        X = self._validate(X, reset=False)
         if self._index_dtype == np.float64:
             X = X.astype(np.float64, copy=False)
         return self._vectors(X)
@@ -531,14 +390,6 @@ class NeighborsBase(
         if metric == "euclidean":
             return np.sqrt(sqdists, out=sqdists)
         return sqdists / 2 if metric == "cosine" else sqdists
-
-
-def _check_mode(mode):
-    if mode not in ("connectivity", "distance"):
-        raise ValueError(
-            'Unsupported mode, must be one of "connectivity", or "distance" but got '
-            f'"{mode}" instead'
-        )
 
 
 def _as_objects(values, offsets):

@@ -10,31 +10,14 @@ blink of an eye with compressed indices", 2023, equation 2; the bound is ours.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
+
+from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only
 
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
 _CENTER_SAMPLE = 65536
-
-# Rows of a panel, as the kernels read them.
-_PANEL = 64
-
-# As in ``_cpu/_sq8.py``: relative rounding error allowed to a float32 evaluation.
-_ROUNDING = 2.0**-20
-
-
-class FlatIndex(NamedTuple):
-    """Vectors with their 8-bit codes, in panels of 64 rows."""
-
-    X: np.ndarray  # (n, d)                       float    the vectors as given
-    center: np.ndarray  # (d,)                    float64  taken off before encoding
-    codes: np.ndarray  # (n_panels, steps, 64, 4) uint8    4 features of 64 rows a step
-    scales: np.ndarray  # (n_panels * 64,)        float32  in units
-    sqnorms: np.ndarray  # (n_panels * 64,)       float32  in units, see _sqnorms
-    unit: float  # a power of two near the largest length in the data
-    error_ratio: float  # each row: |vector - decoded| <= error_ratio * scale, in units
 
 
 def build_flat_index(X, backend, n_threads):
@@ -75,7 +58,7 @@ def add_to_flat_index(index, X, backend, n_threads):
     if ratios.max() > index.error_ratio:
         return build_flat_index(X_all, backend, n_threads)
     sqnorms = _sqnorms(lengths, scales, index.error_ratio)
-    whole, lanes = divmod(n, _PANEL)
+    whole, lanes = divmod(n, PANEL)
     codes[:whole] = index.codes[:whole]
     if lanes:
         codes[whole, :, :lanes] = index.codes[whole, :, :lanes]
@@ -83,23 +66,6 @@ def add_to_flat_index(index, X, backend, n_threads):
     return read_only(
         index._replace(X=X_all, codes=codes, scales=scales, sqnorms=sqnorms)
     )
-
-
-def read_only(index):
-    """The same index with every array read-only.
-
-    Numba compiles a kernel once for writable and once for read-only arrays. An index
-    may be a read-only memory map, so all are made to look like one.
-    """
-    return type(index)(*map(_read_only_view, index))
-
-
-def _read_only_view(field):
-    if not isinstance(field, np.ndarray) or not field.flags.writeable:
-        return field
-    view = field.view()
-    view.flags.writeable = False
-    return view
 
 
 def _center_and_unit(X):
@@ -117,10 +83,10 @@ def _center_and_unit(X):
 
 def _empty_codes(n, d):
     """Arrays for the codes of n rows; the positions past the last row stay harmless."""
-    n_panels, steps = -(-n // _PANEL), -(-d // 4)
-    codes = _aligned((n_panels, steps, _PANEL, 4))
+    n_panels, steps = -(-n // PANEL), -(-d // 4)
+    codes = _aligned((n_panels, steps, PANEL, 4))
     codes[-1] = 0
-    padded = n_panels * _PANEL
+    padded = n_panels * PANEL
     return codes, np.zeros(padded, np.float32), np.zeros(padded), np.zeros(padded)
 
 
@@ -142,5 +108,5 @@ def _sqnorms(lengths, scales, error_ratio):
     squared, with the terms of the row on one side, this is what the row contributes.
     """
     errors = (error_ratio * scales.astype(np.float64)) ** 2
-    rounded_down = lengths * (1 - _ROUNDING) - errors * (1 + _ROUNDING)
+    rounded_down = lengths * (1 - ROUNDING) - errors * (1 + ROUNDING)
     return np.nextafter(rounded_down.astype(np.float32), np.float32(-np.inf))

@@ -16,10 +16,10 @@ _N_PARTS = 57
 _REGISTRY = Path(__file__).with_name("_sentence_embeddings_sha256.txt")
 
 _DESCRIPTION = """\
-14,504 sentences from several sentence-similarity data sets, and for each a vector of 768
-features computed by the model bert-base-nli-mean-tokens of sentence-transformers. From the
-repository jamescalam/data, folder sentence_embeddings_15K; the data of the article
-"Introduction to Facebook AI Similarity Search (Faiss)".
+14,504 sentences from several sentence-similarity data sets, and for each a vector of
+768 features computed by the model bert-base-nli-mean-tokens of sentence-transformers.
+From the repository jamescalam/data, folder sentence_embeddings_15K; the data of the
+article "Introduction to Facebook AI Similarity Search (Faiss)".
 """
 
 
@@ -38,8 +38,8 @@ def fetch_sentence_embeddings(
     ----------
     data_home : str or path-like, default=None
         Folder of data sets. The files are in, or go to, its subfolder
-        `sentence_embeddings_15K`; if all are there they are used as they are. By default
-        scikit-learn's, `~/scikit_learn_data` unless the environment variable
+        `sentence_embeddings_15K`; if all are there they are used as they are. By
+        default scikit-learn's, `~/scikit_learn_data` unless the environment variable
         `SCIKIT_LEARN_DATA` says otherwise.
     download_if_missing : bool, default=True
         Whether to download missing files, which needs the package pooch. Each is
@@ -108,6 +108,7 @@ def _download(folder, names):
             repository.fetch(name, downloader=pooch.HTTPDownloader(timeout=30))
         except OSError as error:
             raise OSError(
-                f"Could not download {_BASE_URL}{name}: {error}. If you have the files, "
-                f"put them into {folder}, or pass the folder above them as data_home."
+                f"Could not download {_BASE_URL}{name}: {error}. If you have the "
+                f"files, put them into {folder}, or pass the folder above theirs as "
+                "data_home."
             ) from error

@@ -28,8 +28,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-# Rows of a panel. A mask of survivors is one 64-bit word.
-PANEL = 64
+from sklearn_ann._layout import PANEL
 
 # Queries of a tile: 4 queries x 64 rows are 16 accumulators of 512 bits, half the
 # register file; 6 and 8 queries measured no faster.
@@ -39,7 +38,7 @@ _I8, _I16, _I32, _I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
 
 
-# -- small helpers for IR ----------------------------------------------------------
+# -- small helpers for IR ------------------------------------------------------
 
 
 def _splat(builder, vector_type, scalar):
@@ -60,7 +59,7 @@ def _function(builder, name, result, arguments):
 
 
 def _pointer(builder, base, offset, item_type):
-    """The address `base` (any pointer) + `offset` bytes, as a pointer to `item_type`."""
+    """`offset` bytes after the pointer `base`, as a pointer to `item_type`."""
     raw = builder.bitcast(base, _I8.as_pointer())
     return builder.bitcast(builder.gep(raw, [offset]), item_type.as_pointer())
 
@@ -88,7 +87,7 @@ def _bytes(builder, count, size):
     return builder.mul(count, ir.Constant(_I64, size))
 
 
-# -- the tiers: how one step of the tile multiplies and adds --------------------------
+# -- the tiers: how one step of the tile multiplies and adds -------------------
 
 
 class _Tier(NamedTuple):
@@ -115,9 +114,8 @@ def _split_words(builder, codes, signed):
     """Even and odd bytes, each widened in place to 16 bits."""
     words_type = ir.VectorType(_I16, 2 * codes.type.count)
     words, eight = builder.bitcast(codes, words_type), _constant(words_type, 8)
-    if signed:
-        return builder.ashr(builder.shl(words, eight), eight), builder.ashr(words, eight)
-    return builder.and_(words, _constant(words_type, 255)), builder.lshr(words, eight)
+    shift = builder.ashr if signed else builder.lshr
+    return shift(builder.shl(words, eight), eight), shift(words, eight)
 
 
 def _vpmaddwd(builder, acc, row, query):
@@ -131,8 +129,10 @@ def _split_bytes(builder, codes, signed):
     """The four bytes, each widened to 32 bits."""
     high = _constant(codes.type, 24)
     shift = builder.ashr if signed else builder.lshr
-    lifted = [builder.shl(codes, _constant(codes.type, bits)) for bits in (24, 16, 8, 0)]
-    return [shift(byte, high) for byte in lifted]
+    return [
+        shift(builder.shl(codes, _constant(codes.type, bits)), high)
+        for bits in (24, 16, 8, 0)
+    ]
 
 
 def _multiply(builder, acc, row, query):
@@ -162,7 +162,7 @@ def simd_tier():
     return _TIER.name
 
 
-# -- the tile -----------------------------------------------------------------------
+# -- the tile ------------------------------------------------------------------
 
 
 def _emit_tile(builder, n_queries, steps, rows, queries, biases, dots):
@@ -173,10 +173,10 @@ def _emit_tile(builder, n_queries, steps, rows, queries, biases, dots):
     accs = {}
     for i in range(n_queries):
         bias = _load(builder, biases, ir.Constant(_I64, 4 * i), _I32)
+        start = _splat(builder, acc_type, bias)
         for j in range(tier.vectors):
-            accs[i, j] = cgutils.alloca_once(builder, acc_type)
-            builder.store(_splat(builder, acc_type, bias), accs[i, j])
-    stride = _bytes(builder, steps, 4)
+            accs[i, j] = cgutils.alloca_once_value(builder, start)
+    query_bytes = _bytes(builder, steps, 4)
     with cgutils.for_range(builder, steps) as loop:
         at = _bytes(builder, loop.index, 4 * PANEL)
         row_operands = []
@@ -185,9 +185,8 @@ def _emit_tile(builder, n_queries, steps, rows, queries, biases, dots):
             codes = _load(builder, rows, offset, acc_type)
             row_operands.append(tier.split(builder, codes, False))
         for i in range(n_queries):
-            offset = builder.add(
-                builder.mul(stride, ir.Constant(_I64, i)), _bytes(builder, loop.index, 4)
-            )
+            offset = builder.mul(query_bytes, ir.Constant(_I64, i))
+            offset = builder.add(offset, _bytes(builder, loop.index, 4))
             four = _splat(builder, acc_type, _load(builder, queries, offset, _I32))
             query_operand = tier.split(builder, four, True)
             for j, row_operand in enumerate(row_operands):
@@ -249,20 +248,18 @@ dot_one = _make_dot(1)
 dot_tile = _make_dot(TILE)
 
 
-# -- 64 bounds to 64 bits --------------------------------------------------------------
+# -- 64 bounds to 64 bits ------------------------------------------------------
 
 
 @intrinsic
 def survivors(typingctx, dots, i, scales, sqnorms, panel, factor, base, limit):
-    """Bit j is set unless ``sqnorms[j] - scales[j] * (base + factor * dots[i, j]) > limit``.
+    """Bit j is set if row j of the panel may be a neighbour of query i.
 
-    All in float32; a comparison with NaN leaves the bit set. `scales` and `sqnorms`
-    are read at the rows of `panel`.
+    That is, unless ``sqnorms[j] - scales[j] * (base + factor * dots[i, j]) > limit``,
+    in float32; a comparison with NaN leaves the bit set.
     """
     f4 = types.float32
-    signature = types.uint64(
-        dots, types.intp, scales, sqnorms, types.intp, f4, f4, f4
-    )
+    signature = types.uint64(dots, types.intp, scales, sqnorms, types.intp, f4, f4, f4)
 
     def generate(context, builder, signature, args):
         dots, i, scales, sqnorms, panel, factor, base, limit = args
@@ -273,7 +270,8 @@ def survivors(typingctx, dots, i, scales, sqnorms, panel, factor, base, limit):
         fma = _function(builder, f"llvm.fma.v{PANEL}f32", floats, [floats] * 3)
         at = _bytes(builder, panel, 4 * PANEL)
         dot = _load(builder, dots.data, _bytes(builder, i, 4 * PANEL), ints)
-        factor, base, limit = (_splat(builder, floats, v) for v in (factor, base, limit))
+        factor = _splat(builder, floats, factor)
+        base, limit = _splat(builder, floats, base), _splat(builder, floats, limit)
         slope = builder.call(fma, [factor, builder.sitofp(dot, floats), base])
         scale = _load(builder, scales.data, at, floats)
         sqnorm = _load(builder, sqnorms.data, at, floats)
@@ -294,10 +292,43 @@ def lowest_bit(typingctx, mask):
     return types.intp(types.uint64), generate
 
 
-# -- the exact distance ------------------------------------------------------------------
+# -- the exact distance --------------------------------------------------------
 
 _LANES = 8  # doubles in one vector
 _CHAINS = 4  # additions in flight: hides the latency of an addition
+
+
+class _Row(NamedTuple):
+    """One row of a 2-D array, in the machine code to be."""
+
+    data: ir.Value
+    item_type: ir.Type
+    length: ir.Value
+
+    def load(self, builder, at, count):
+        """`count` values from number `at` on, as doubles: a vector, or one double."""
+        offset = _bytes(builder, at, 4 if self.item_type == _FLOAT else 8)
+        narrow, wide = self.item_type, _DOUBLE
+        if count > 1:
+            narrow, wide = ir.VectorType(narrow, count), ir.VectorType(wide, count)
+        value = _load(builder, self.data, offset, narrow)
+        return value if self.item_type == _DOUBLE else builder.fpext(value, wide)
+
+
+def _row(context, builder, array_type, array, i):
+    struct = _struct(context, builder, array_type, array)
+    is_single = array_type.dtype == types.float32
+    item_type, size = (_FLOAT, 4) if is_single else (_DOUBLE, 8)
+    length = _length(builder, struct, 1)
+    offset = _bytes(builder, builder.mul(i, length), size)
+    return _Row(_pointer(builder, struct.data, offset, _I8), item_type, length)
+
+
+def _add_square(builder, x, y, at, count, total):
+    """``total += (x - y) ** 2`` for `count` features from number `at` on."""
+    difference = builder.fsub(x.load(builder, at, count), y.load(builder, at, count))
+    square = builder.fmul(difference, difference)
+    builder.store(builder.fadd(builder.load(total), square), total)
 
 
 @intrinsic
@@ -305,52 +336,29 @@ def sqdist(typingctx, X, i, Y, j):
     """Squared distance of ``X[i]`` and ``Y[j]``, accumulated in float64.
 
     Both are 2-D, C-contiguous, float32 or float64. The order of the additions is part
-    of the code, with separate roundings: the same rows give the same bits in every
+    of the code, each rounded on its own: the same rows give the same bits in every
     kernel, on every machine.
     """
     signature = types.float64(X, types.intp, Y, types.intp)
 
     def generate(context, builder, signature, args):
-        items = [
-            _FLOAT if signature.args[n].dtype == types.float32 else _DOUBLE
-            for n in (0, 2)
-        ]
-        structs = [_struct(context, builder, signature.args[n], args[n]) for n in (0, 2)]
-        d = _length(builder, structs[0], 1)
-        sizes = [4 if item == _FLOAT else 8 for item in items]
-        rows = [
-            _pointer(builder, struct.data, _bytes(builder, builder.mul(row, d), size), _I8)
-            for struct, row, size in zip(structs, (args[1], args[3]), sizes, strict=True)
-        ]
-
-        def add_square(acc, at, count):
-            """``acc += (x - y) ** 2`` for `count` features from number `at` on."""
-            wide = acc.allocated_type if hasattr(acc, "allocated_type") else None
-            wide = wide or acc.type.pointee
-            values = []
-            for row, item, size in zip(rows, items, sizes, strict=True):
-                narrow = ir.VectorType(item, count) if count > 1 else item
-                value = _load(builder, row, _bytes(builder, at, size), narrow)
-                values.append(value if item == _DOUBLE else builder.fpext(value, wide))
-            difference = builder.fsub(*values)
-            square = builder.fmul(difference, difference)
-            builder.store(builder.fadd(builder.load(acc), square), acc)
-
-        vector = ir.VectorType(_DOUBLE, _LANES)
-        chains = [cgutils.alloca_once(builder, vector) for _ in range(_CHAINS)]
-        for chain in chains:
-            builder.store(_constant(vector, 0.0), chain)
+        x = _row(context, builder, signature.args[0], args[0], args[1])
+        y = _row(context, builder, signature.args[2], args[2], args[3])
+        zeros = _constant(ir.VectorType(_DOUBLE, _LANES), 0.0)
+        chains = [cgutils.alloca_once_value(builder, zeros) for _ in range(_CHAINS)]
         total = cgutils.alloca_once_value(builder, ir.Constant(_DOUBLE, 0.0))
-        stride = ir.Constant(_I64, _LANES * _CHAINS)
-        whole = builder.mul(builder.udiv(d, stride), stride)
         zero, one = ir.Constant(_I64, 0), ir.Constant(_I64, 1)
+        stride = ir.Constant(_I64, _LANES * _CHAINS)
+        whole = builder.mul(builder.udiv(x.length, stride), stride)
         with cgutils.for_range_slice(builder, zero, whole, stride) as (t, _):
             for n, chain in enumerate(chains):
-                add_square(chain, builder.add(t, ir.Constant(_I64, n * _LANES)), _LANES)
-        with cgutils.for_range_slice(builder, whole, d, one) as (t, _):
-            add_square(total, t, 1)
-        first, second, third, fourth = (builder.load(chain) for chain in chains)
-        lanes = builder.fadd(builder.fadd(first, second), builder.fadd(third, fourth))
+                at = builder.add(t, ir.Constant(_I64, n * _LANES))
+                _add_square(builder, x, y, at, _LANES, chain)
+        with cgutils.for_range_slice(builder, whole, x.length, one) as (t, _):
+            _add_square(builder, x, y, t, 1, total)
+        lanes = zeros
+        for chain in chains:
+            lanes = builder.fadd(lanes, builder.load(chain))
         result = builder.load(total)
         for lane in range(_LANES):
             value = builder.extract_element(lanes, ir.Constant(_I32, lane))

@@ -1,8 +1,9 @@
 """Scalar quantization to 8 bits, with a proven bound on what it loses.
 
 A vector v, centred, is replaced by ``scale * codes``: a float32 scale of its own and
-one integer per feature. What the codes lose is measured, ``error >= |v - scale * codes|``,
-and with it every distance between two codes bounds the distance of the vectors::
+one integer per feature. What the codes lose is measured, an ``error`` no less than
+``|v - scale * codes|``, and with it the distance of two decoded vectors bounds that of
+the vectors themselves::
 
     | |q - x| - |q' - x'| |  <=  error(q) + error(x)          (triangle inequality)
 
@@ -18,18 +19,14 @@ data, so that float32 neither overflows nor underflows.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._simd import PANEL, sqdist
+from sklearn_ann._cpu._simd import sqdist
 from sklearn_ann._cpu._threads import run_blocks
-
-# Codes are kept as unsigned bytes, as the multiply-add instructions want them.
-OFFSET = 128
-
-# Relative rounding error allowed to each float32 evaluation of a bound: 16 units in the
-# last place, where the expressions of ``survivors`` need about 8.
-ROUNDING = 2.0**-20
+from sklearn_ann._layout import OFFSET, PANEL
 
 # A vector longer than this (in units) is outside the range of the filter.
 OUT_OF_RANGE = 2.0**40
@@ -108,7 +105,9 @@ def _encode_rows(
     for i in range(start, stop):
         for t in range(d):
             centred[0, t] = np.float64(X[i, t]) - center[t]
-        scale, sum_squares, error = encode_vector(centred, decoded, row_codes, 127, unit)
+        scale, sum_squares, error = encode_vector(
+            centred, decoded, row_codes, 127, unit
+        )
         panel, lane = (first + i) // PANEL, (first + i) % PANEL
         for t in range(row_codes.shape[0]):
             codes[panel, t // 4, lane, t % 4] = row_codes[t] + OFFSET
@@ -145,4 +144,4 @@ def encode_sq8(X, center, unit, first, codes, scales, lengths, error_ratios, n_t
 
     # Whole panels: two threads never write to the same cache line.
     edges = [0, *range(-first % PANEL, len(X), 64 * PANEL), len(X)]
-    run_blocks(encode, zip(edges[:-1], edges[1:], strict=True), n_threads)
+    run_blocks(encode, itertools.pairwise(edges), n_threads)

@@ -60,7 +60,8 @@ def run_blocks(kernel, blocks, n_threads):
             pending.clear()
             raise
 
-    helpers = [_get_pool().submit(work) for _ in range(min(n_threads, len(pending)) - 1)]
+    n_helpers = min(n_threads, len(pending)) - 1
+    helpers = [_get_pool().submit(work) for _ in range(n_helpers)]
     try:
         work()
     finally:

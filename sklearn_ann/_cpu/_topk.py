@@ -48,9 +48,10 @@ def _sift_down(sqdists, ids, root, end):
     sqdist, id_ = sqdists[root], ids[root]
     while 2 * root + 1 < end:
         child = 2 * root + 1
-        right = child + 1
-        if right < end and _is_after(sqdists[right], ids[right], sqdists[child], ids[child]):
-            child = right
+        if child + 1 < end and _is_after(
+            sqdists[child + 1], ids[child + 1], sqdists[child], ids[child]
+        ):
+            child += 1
         if not _is_after(sqdists[child], ids[child], sqdist, id_):
             break
         sqdists[root], ids[root] = sqdists[child], ids[child]

@@ -1,0 +1,93 @@
+"""The journey of the article "Introduction to Faiss", in scikit-learn's words.
+
+Build an index of 14,504 sentence embeddings, search it, read the neighbours, get a vector
+back, and compare the time with scikit-learn's brute force::
+
+    python examples/quickstart.py
+
+The embeddings (43 MiB) are downloaded once into scikit-learn's data folder. A folder that
+has them already is named by ``--data-home``; one called ``shared/data`` beside the
+checkout is found without. Without a network the handwritten digits that scikit-learn
+ships take their place.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+from sklearn.neighbors import NearestNeighbors
+
+from sklearn_ann import FlatL2Neighbors
+from sklearn_ann.datasets import fetch_sentence_embeddings
+
+FOOTBALL = 4586  # the row of the article: football players running in the field
+
+
+def load(data_home):
+    """Vectors, a text for each, and the row to ask for."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
+    if data_home is None and beside.is_dir():
+        data_home = beside
+    try:
+        dataset = fetch_sentence_embeddings(data_home)
+    except (OSError, ImportError) as error:
+        print(f"No sentence embeddings: {error}")
+        print("Using the handwritten digits of scikit-learn instead.\n")
+        digits = load_digits()
+        texts = [f"an image of the digit {label}" for label in digits.target]
+        return digits.data.astype(np.float32), texts, 0
+    return dataset.data, dataset.sentences, FOOTBALL
+
+
+def median_ms(search, repeat):
+    """Median time of a call, after one to warm up."""
+    search()
+    times = []
+    for _ in range(repeat):
+        start = time.perf_counter()
+        search()
+        times.append(1e3 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Search sentence embeddings.")
+    parser.add_argument("--data-home", help="folder of data sets")
+    X, texts, row = load(parser.parse_args().data_home)
+
+    start = time.perf_counter()
+    index = FlatL2Neighbors(n_neighbors=4).fit(X)
+    print(
+        f"Indexed {index.ntotal} vectors of {index.n_features_in_} features in", end=""
+    )
+    print(f" {time.perf_counter() - start:.2f} s (the first call loads the kernels)\n")
+
+    distances, ids = index.kneighbors(X[[row]])
+    print(f"Nearest to row {row}, {texts[row]!r}:")
+    for distance, neighbor in zip(distances[0], ids[0], strict=True):
+        print(f"  {neighbor:6d}  {distance:7.3f}  {texts[neighbor]}")
+    print(f"\nreconstruct({row}) begins {index.reconstruct(row)[:4]}\n")
+
+    brute = NearestNeighbors(n_neighbors=4, algorithm="brute").fit(X)
+    rng = np.random.default_rng(0)
+    some = X[rng.choice(len(X), min(1000, len(X)), replace=False)]
+    for name, Q, repeat in (
+        ("one query", some[:1], 50),
+        (f"{len(some)} queries", some, 5),
+    ):
+        ours = median_ms(lambda Q=Q: index.kneighbors(Q), repeat)
+        theirs = median_ms(lambda Q=Q: brute.kneighbors(Q), repeat)
+        print(f"{name:12}  FlatL2Neighbors {ours:8.2f} ms", end="")
+        print(f"   scikit-learn brute force {theirs:8.2f} ms   {theirs / ours:4.1f}x")
+    expected = brute.kneighbors(some, return_distance=False)
+    same = (
+        (index.kneighbors(some, return_distance=False) == expected).all(axis=1).mean()
+    )
+    print(f"\nThe same four neighbours for {same:.1%} of the queries.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Checks of arguments that are read at search time, with scikit-learn's messages."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+
+
+def check_n_neighbors(n_neighbors):
+    """The number of neighbours as an int."""
+    if not isinstance(n_neighbors, Integral):
+        raise TypeError(
+            f"n_neighbors does not take {type(n_neighbors)} value, enter integer value"
+        )
+    if n_neighbors <= 0:
+        raise ValueError(f"Expected n_neighbors > 0. Got {n_neighbors}")
+    return int(n_neighbors)
+
+
+def check_enough_rows(n_neighbors, n_samples_fit, n_queries, others=False):
+    """Refuse more neighbours than there are rows (or other rows)."""
+    if n_neighbors > n_samples_fit - others:
+        sign = "<" if others else "<="
+        raise ValueError(
+            f"Expected n_neighbors {sign} n_samples_fit, but n_neighbors = "
+            f"{n_neighbors}, n_samples_fit = {n_samples_fit}, n_samples = {n_queries}"
+        )
+
+
+def check_radius(radius):
+    """The radius as a float."""
+    if not isinstance(radius, Real):
+        raise TypeError(f"radius must be a number, got {type(radius)}.")
+    if not radius >= 0:
+        raise ValueError(f"Expected radius >= 0. Got {radius}")
+    return float(radius)
+
+
+def check_mode(mode):
+    """Refuse what is not the mode of a graph."""
+    if mode not in ("connectivity", "distance"):
+        raise ValueError(
+            'Unsupported mode, must be one of "connectivity", or "distance" but got '
+            f'"{mode}" instead'
+        )

@@ -1,0 +1,179 @@
+"""The filter: which rows can be neighbours of a query, from their codes alone.
+
+For a block of queries and one panel of 64 rows after the other:
+
+1. ``dot_tile``: integer dot products of the codes, 4 queries x 64 rows at a time;
+2. ``survivors``: which rows the bound cannot exclude, given the query's threshold;
+3. the survivors join the query's list of candidates, with a lower and an upper bound of
+   their distance.
+
+Lengths are in units (see ``_layout.py``); a prime marks a decoded vector.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._simd import TILE, dot_one, dot_tile, lowest_bit, survivors
+from sklearn_ann._cpu._sq8 import encode_vector
+from sklearn_ann._layout import OFFSET, PANEL, ROUNDING
+
+# A row is dropped when its bound exceeds the threshold by this factor: more than the
+# rounding errors of two distances computed in float64.
+SLACK = 1 + 1e-9
+
+
+class Block(NamedTuple):
+    """Encoded queries, what the filter needs of them, and their candidates."""
+
+    codes: np.ndarray  # (padded, steps, 4)     int8
+    biases: np.ndarray  # (padded,)             int32    undo the offset of rows
+    scales: np.ndarray  # (padded,)             float64  in units
+    sqnorms: np.ndarray  # (padded,)            float64  of the decoded query
+    errors: np.ndarray  # (padded,)             float64
+    thresholds: np.ndarray  # (padded,)         float64  -1: nothing is a neighbour
+    factors: np.ndarray  # (padded,)            float32  arguments of ``survivors``
+    bases: np.ndarray  # (padded,)              float32
+    limits: np.ndarray  # (padded,)             float32
+    counts: np.ndarray  # (padded,)             int64    candidates
+    marks: np.ndarray  # (padded,)              int64    how many are too many
+    lowers: np.ndarray  # (padded, capacity)    float64  bounds of their distances
+    uppers: np.ndarray  # (padded, capacity)    float64
+    rows: np.ndarray  # (padded, capacity)      int64
+
+
+@jit
+def encode_queries(start, stop, Q, index, capacity):
+    """The block of the queries start..stop, padded to whole tiles."""
+    n, d = stop - start, Q.shape[1]
+    padded = n if n == 1 else (n + TILE - 1) // TILE * TILE
+    steps = index.codes.shape[1]
+    block = Block(
+        np.zeros((padded, steps, 4), np.int8),
+        np.zeros(padded, np.int32),
+        np.zeros(padded),
+        np.zeros(padded),
+        np.zeros(padded),
+        np.full(padded, -1.0),
+        np.zeros(padded, np.float32),
+        np.zeros(padded, np.float32),
+        np.full(padded, np.float32(-np.inf)),
+        np.zeros(padded, np.int64),
+        np.zeros(padded, np.int64),
+        np.empty((padded, capacity)),
+        np.empty((padded, capacity)),
+        np.empty((padded, capacity), np.int64),
+    )
+    centred, decoded = np.empty((1, d)), np.empty((1, d))
+    # The largest code for which no dot product overflows 32 bits.
+    levels = min(127, (2**31 - 1) // (OFFSET * d))
+    for i in range(n):
+        for t in range(d):
+            centred[0, t] = np.float64(Q[start + i, t]) - index.center[t]
+        codes = block.codes[i].reshape(4 * steps)
+        scale, sum_squares, error = encode_vector(
+            centred, decoded, codes, levels, index.unit
+        )
+        if np.isnan(error):
+            continue
+        sum_codes = np.int64(0)
+        for t in range(d):
+            sum_codes += codes[t]
+        block.biases[i] = np.int32(-OFFSET * sum_codes)
+        block.scales[i] = scale
+        block.sqnorms[i] = np.float64(scale) * np.float64(scale) * sum_squares
+        block.errors[i] = error
+        block.factors[i] = np.float32(2.0 * scale)
+        set_threshold(block, i, np.inf, index.error_ratio)
+    return block
+
+
+@jit
+def set_threshold(block, i, threshold, error_ratio):
+    """Drop rows further than `threshold` (in units) from query i from now on.
+
+    ``survivors`` drops a row if ``|q' - x'| > reach + error(x)``, both sides squared,
+    with ``reach = threshold + error(q)`` and ``error(x) <= error_ratio * scale(x)``.
+    The limit is rounded up by ROUNDING of each term, and by what may underflow.
+    """
+    block.thresholds[i] = threshold
+    if threshold == np.inf:
+        block.limits[i] = np.inf
+        return
+    reach = threshold * SLACK + block.errors[i]
+    limit = reach * reach * (1 + ROUNDING) - block.sqnorms[i] * (1 - ROUNDING)
+    block.bases[i] = np.float32(2.0 * reach * error_ratio * (1 + ROUNDING))
+    block.limits[i] = np.float32(limit + 1e-6 * abs(limit) + 1e-30)
+
+
+@jit
+def bounds(scale, sqnorm, error_ratio, query_scale, query_sqnorm, query_error, dot):
+    """Lower and upper bound of the distance of a row and a query, in units."""
+    if sqnorm == -np.inf:
+        return 0.0, np.inf
+    error = error_ratio * scale
+    # sqnorm is |x'|^2 - error^2, rounded down by about ROUNDING (_scalar_quantizer.py):
+    # low <= |q' - x'|^2 <= low + rounded.
+    product = 2.0 * query_scale * scale * dot
+    low = query_sqnorm + sqnorm + error * error - product
+    rounded = 4 * ROUNDING * (abs(sqnorm) + 2 * error * error) + 1e-30
+    # The roundings of the lines above: a few units of float64 in each term.
+    fuzz = 1e-14 * (query_sqnorm + abs(sqnorm) + error * error + abs(product))
+    width = query_error + error
+    lower = np.sqrt(max(low - fuzz, 0.0)) - width
+    return lower, np.sqrt(max(low + rounded + fuzz, 0.0)) + width
+
+
+@jit
+def filter_panels(first_panel, last_panel, block, index, dots):
+    """Collect the candidates of all queries, panel by panel.
+
+    Stops behind the panel that makes some list grow beyond its mark; returns the number
+    of the panel to go on with. Marks leave room for a whole panel.
+    """
+    # Taken out of their tuples once: each access inside the loops would cost an atomic
+    # increment and decrement of a reference count.
+    _, _, codes, scales, sqnorms, _, error_ratio = index
+    queries, biases, query_scales, query_sqnorms, query_errors = block[:5]
+    thresholds, factors, bases, limits, counts, marks, lowers, uppers, rows = block[5:]
+    n = index.X.shape[0]
+    n_queries = len(counts)
+    for panel in range(first_panel, last_panel):
+        is_due = False
+        for first in range(0, n_queries, TILE):
+            in_tile = min(TILE, n_queries - first)
+            if in_tile == TILE:
+                dot_tile(codes, panel, queries, first, biases, dots)
+            else:
+                dot_one(codes, panel, queries, first, biases, dots)
+            for j in range(in_tile):
+                i = first + j
+                args = panel, factors[i], bases[i], limits[i]
+                mask = survivors(dots, j, scales, sqnorms, *args)
+                if mask == 0 or thresholds[i] < 0:
+                    continue
+                count = counts[i]
+                while mask != 0:
+                    lane = lowest_bit(mask)
+                    mask &= mask - np.uint64(1)
+                    row = panel * PANEL + lane
+                    if row < n:
+                        lowers[i, count], uppers[i, count] = bounds(
+                            np.float64(scales[row]),
+                            np.float64(sqnorms[row]),
+                            error_ratio,
+                            query_scales[i],
+                            query_sqnorms[i],
+                            query_errors[i],
+                            dots[j, lane],
+                        )
+                        rows[i, count] = row
+                        count += 1
+                counts[i] = count
+                is_due |= count > marks[i]
+        if is_due:
+            return panel + 1
+    return last_panel

@@ -1,0 +1,125 @@
+"""Neighbours as sparse graphs, by the rules of scikit-learn's KNeighborsTransformer."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.sparse import csr_array, csr_matrix
+from sklearn import get_config
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+
+from sklearn_ann._checks import check_mode, check_n_neighbors
+
+
+class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
+    """Graphs from what `kneighbors` and `radius_neighbors` find."""
+
+    def fit_transform(self, X, y=None):
+        """Fit to X and return its neighbours graph, each row its own first neighbour.
+
+        As ``fit(X).transform(X)``, but a row stands first in its own list even if
+        others equal it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors to search.
+        y : None
+            Ignored; here for the scikit-learn API.
+
+        Returns
+        -------
+        graph : sparse matrix of shape (n_samples, n_samples), CSR
+            See `transform`.
+        """
+        self.fit(X)
+        n_others = self._n_transformed() - 1
+        rows = np.arange(self.n_samples_fit_)[:, None]
+        if n_others == 0:
+            return self._graph(np.zeros(rows.shape), rows, self.mode)
+        distances, ids = self._other_neighbors(n_others)
+        distances = np.hstack([np.zeros(rows.shape), distances])
+        return self._graph(distances, np.hstack([rows, ids]), self.mode)
+
+    def transform(self, X):
+        """The graph of each query's neighbours among the indexed rows.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features)
+            Queries.
+
+        Returns
+        -------
+        graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
+            Each row lists neighbours by ascending distance, zeros stored. With
+            ``mode="distance"``, ``n_neighbors + 1`` of them, as estimators that leave
+            a sample out of its own neighbourhood need; with ``mode="connectivity"``,
+            `n_neighbors` ones.
+        """
+        self._check_fitted()
+        return self.kneighbors_graph(X, self._n_transformed(), self.mode)
+
+    def kneighbors_graph(self, X=None, n_neighbors=None, mode="connectivity"):
+        """The graph of the nearest neighbours.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            Queries. If None, the indexed rows, each without itself.
+        n_neighbors : int, default=None
+            Neighbours for each query; the parameter of the estimator if None.
+        mode : {'connectivity', 'distance'}, default='connectivity'
+            Ones, or distances in the units of `metric`.
+
+        Returns
+        -------
+        graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
+            Each row lists neighbours by ascending distance, zeros stored.
+        """
+        check_mode(mode)
+        distances, ids = self.kneighbors(X, n_neighbors)
+        return self._graph(distances, ids, mode)
+
+    def radius_neighbors_graph(
+        self, X=None, radius=None, mode="connectivity", sort_results=False
+    ):
+        """The graph of all rows within a radius.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_queries, n_features), default=None
+            Queries. If None, the indexed rows, each without itself.
+        radius : float, default=None
+            In the units of `metric`, inclusive; the parameter of the estimator if None.
+        mode : {'connectivity', 'distance'}, default='connectivity'
+            Ones, or distances in the units of `metric`.
+        sort_results : bool, default=False
+            Whether to sort each row by distance; needs ``mode="distance"``.
+
+        Returns
+        -------
+        graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
+            Zero distances are stored.
+        """
+        self._check_fitted()
+        check_mode(mode)
+        if sort_results and mode != "distance":
+            raise ValueError("mode must be 'distance' if sort_results is True.")
+        found = self._radius_neighbors(X, radius, sort_results)
+        return self._csr(*found, mode)
+
+    def _n_transformed(self):
+        """Entries in a row of `transform`."""
+        return check_n_neighbors(self.n_neighbors) + (self.mode == "distance")
+
+    def _graph(self, distances, ids, mode):
+        offsets = np.arange(0, ids.size + 1, ids.shape[1])
+        return self._csr(distances.ravel(), ids.ravel(), offsets, mode)
+
+    def _csr(self, distances, ids, offsets, mode):
+        data = distances if mode == "distance" else np.ones(len(ids))
+        as_array = get_config().get("sparse_interface") == "sparray"
+        shape = (len(offsets) - 1, self.n_samples_fit_)
+        return (csr_array if as_array else csr_matrix)(
+            (data, ids, offsets), shape=shape
+        )

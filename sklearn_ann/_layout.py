@@ -1,0 +1,56 @@
+"""The index as arrays: what the parts build and every backend's kernels read."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+# Rows of a panel. A mask of the rows that survive a filter is one 64-bit word.
+PANEL = 64
+
+# Row codes are kept as unsigned bytes, code + OFFSET, as multiply-add instructions of
+# unsigned with signed bytes want them.
+OFFSET = 128
+
+# Relative rounding error allowed to each float32 evaluation of a bound: 16 units in the
+# last place, where the filter's expression needs about 8.
+ROUNDING = 2.0**-20
+
+
+class FlatIndex(NamedTuple):
+    """Vectors with their 8-bit codes, in panels of 64 rows.
+
+    A row decodes to ``center + unit * scale * codes``. Lengths "in units" are divided
+    by `unit`, a power of two near the largest length in the data, so that float32
+    neither overflows nor underflows. Positions past the last row hold zeros.
+    """
+
+    X: np.ndarray  # (n, d)  float  the vectors as given
+    center: np.ndarray  # (d,)  float64
+    codes: np.ndarray  # (n_panels, steps, 64, 4)  uint8  4 features of 64 rows a step
+    scales: np.ndarray  # (n_panels * 64,)  float32  in units
+    sqnorms: np.ndarray  # (n_panels * 64,)  float32  in units, squared: see below
+    unit: float
+    error_ratio: float  # |row - decoded row| <= error_ratio * scale, in units
+
+    # sqnorms[i] is the squared length of the decoded row minus its squared error,
+    # (error_ratio * scale) ** 2, rounded down by ROUNDING of each; -inf for a row that
+    # is too long or too short to have codes.
+
+
+def read_only(index):
+    """The same index with every array read-only.
+
+    Numba compiles a kernel once for writable and once for read-only arrays. An index
+    may be a read-only memory map, so all are made to look like one.
+    """
+    return type(index)(*map(_read_only_view, index))
+
+
+def _read_only_view(field):
+    if not isinstance(field, np.ndarray) or not field.flags.writeable:
+        return field
+    view = field.view()
+    view.flags.writeable = False
+    return view
