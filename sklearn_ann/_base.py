@@ -21,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from sklearn_ann._backend import get_backend
 from sklearn_ann._checks import check_enough_rows, check_n_neighbors, check_radius
 from sklearn_ann._graph import NeighborsGraphMixin
-from sklearn_ann._layout import read_only
+from sklearn_ann._layout import read_only_index
 from sklearn_ann._version import __version__
 
 _DTYPES = [np.float64, np.float32]
@@ -201,8 +201,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
                 f"ids must lie between 0 and {self.n_samples_fit_ - 1}, the row "
                 f"numbers of the index; got {ids.min()} to {ids.max()}."
             )
-        vectors = self._decode(ids)
-        return vectors[..., : self.n_features_in_]
+        return np.array(self._decode(ids)[..., : self.n_features_in_])
 
     @property
     def is_trained(self):
@@ -234,7 +233,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
 
     @abstractmethod
     def _decode(self, ids):
-        """Copies of the vectors with these ids."""
+        """The vectors with these ids: views, or copies."""
 
     # -- the steps between -----------------------------------------------------------
 
@@ -306,7 +305,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         """
         n_jobs = self.n_jobs
         if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
-            raise ValueError(f"n_jobs must be None or an integer but 0, got {n_jobs!r}.")
+            raise ValueError(f"n_jobs must be None or a non-zero int, got {n_jobs!r}.")
         if n_jobs == 1 or work < _ONE_THREAD_WORK:
             return 1
         n_threads = joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs)
@@ -327,7 +326,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
             )
         super().__setstate__(state)
         if "_index" in state:
-            self._index = read_only(self._index)
+            self._index = read_only_index(self._index)
 
     # -- queries and units -----------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from sklearn_ann._base import NeighborsBase
 from sklearn_ann._scalar_quantizer import add_to_flat_index, build_flat_index
 
@@ -122,4 +120,4 @@ class FlatL2Neighbors(NeighborsBase):
         return self._get_backend().radius(Q, self._index, sqradius, n_threads)
 
     def _decode(self, ids):
-        return np.array(self._index.X[ids])
+        return self._index.X[ids]

@@ -39,18 +39,18 @@ class FlatIndex(NamedTuple):
     # is too long or too short to have codes.
 
 
-def read_only(index):
-    """The same index with every array read-only.
+def read_only(array):
+    """A view that cannot be written to.
 
-    Numba compiles a kernel once for writable and once for read-only arrays. An index
-    may be a read-only memory map, so all are made to look like one.
+    Numba compiles a kernel once for writable and once for read-only arrays. What a
+    kernel reads may be a read-only memory map, so all of it is made to look like one.
     """
-    return type(index)(*map(_read_only_view, index))
-
-
-def _read_only_view(field):
-    if not isinstance(field, np.ndarray) or not field.flags.writeable:
-        return field
-    view = field.view()
+    view = array.view()
     view.flags.writeable = False
     return view
+
+
+def read_only_index(index):
+    """The same index with every array read-only."""
+    arrays = (read_only(f) if isinstance(f, np.ndarray) else f for f in index)
+    return type(index)(*arrays)

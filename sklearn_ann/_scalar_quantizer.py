@@ -13,7 +13,7 @@ import math
 
 import numpy as np
 
-from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only
+from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only_index
 
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
@@ -40,7 +40,7 @@ def build_flat_index(X, backend, n_threads):
     backend.encode_sq8(X, center, unit, 0, codes, scales, lengths, ratios, n_threads)
     error_ratio = float(ratios.max())
     sqnorms = _sqnorms(lengths, scales, error_ratio)
-    return read_only(FlatIndex(X, center, codes, scales, sqnorms, unit, error_ratio))
+    return read_only_index(FlatIndex(X, center, codes, scales, sqnorms, unit, error_ratio))
 
 
 def add_to_flat_index(index, X, backend, n_threads):
@@ -63,7 +63,7 @@ def add_to_flat_index(index, X, backend, n_threads):
     if lanes:
         codes[whole, :, :lanes] = index.codes[whole, :, :lanes]
     scales[:n], sqnorms[:n] = index.scales[:n], index.sqnorms[:n]
-    return read_only(
+    return read_only_index(
         index._replace(X=X_all, codes=codes, scales=scales, sqnorms=sqnorms)
     )
 

@@ -17,7 +17,15 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._simd import TILE, dot_one, dot_tile, lowest_bit, survivors
+from sklearn_ann._cpu._simd import (
+    QUERY_DTYPE,
+    QUERY_ORDER,
+    TILE,
+    dot_one,
+    dot_tile,
+    lowest_bit,
+    survivors,
+)
 from sklearn_ann._cpu._sq8 import encode_vector
 from sklearn_ann._layout import OFFSET, PANEL, ROUNDING
 
@@ -29,7 +37,7 @@ SLACK = 1 + 1e-9
 class Block(NamedTuple):
     """Encoded queries, what the filter needs of them, and their candidates."""
 
-    codes: np.ndarray  # (padded, steps, 4)     int8
+    codes: np.ndarray  # (padded, steps, 4)     QUERY_DTYPE
     biases: np.ndarray  # (padded,)             int32    undo the offset of rows
     scales: np.ndarray  # (padded,)             float64  in units
     sqnorms: np.ndarray  # (padded,)            float64  of the decoded query
@@ -52,7 +60,7 @@ def encode_queries(start, stop, Q, index, capacity):
     padded = n if n == 1 else (n + TILE - 1) // TILE * TILE
     steps = index.codes.shape[1]
     block = Block(
-        np.zeros((padded, steps, 4), np.int8),
+        np.zeros((padded, steps, 4), QUERY_DTYPE),
         np.zeros(padded, np.int32),
         np.zeros(padded),
         np.zeros(padded),
@@ -67,13 +75,12 @@ def encode_queries(start, stop, Q, index, capacity):
         np.empty((padded, capacity)),
         np.empty((padded, capacity), np.int64),
     )
-    centred, decoded = np.empty((1, d)), np.empty((1, d))
+    centred, decoded, codes = np.empty((1, d)), np.empty((1, d)), np.empty(d, np.int8)
     # The largest code for which no dot product overflows 32 bits.
     levels = min(127, (2**31 - 1) // (OFFSET * d))
     for i in range(n):
         for t in range(d):
             centred[0, t] = np.float64(Q[start + i, t]) - index.center[t]
-        codes = block.codes[i].reshape(4 * steps)
         scale, sum_squares, error = encode_vector(
             centred, decoded, codes, levels, index.unit
         )
@@ -81,6 +88,7 @@ def encode_queries(start, stop, Q, index, capacity):
             continue
         sum_codes = np.int64(0)
         for t in range(d):
+            block.codes[i, t // 4, QUERY_ORDER[t % 4]] = codes[t]
             sum_codes += codes[t]
         block.biases[i] = np.int32(-OFFSET * sum_codes)
         block.scales[i] = scale

@@ -20,7 +20,7 @@ from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE, sqdist
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._cpu._topk import kth_smallest, sort_pairs
-from sklearn_ann._layout import PANEL
+from sklearn_ann._layout import PANEL, read_only
 
 # Codes of the queries of a block stay in the L2 cache while the panels stream by.
 _BLOCK_BYTES = 2**18
@@ -139,6 +139,7 @@ def knn(Q, index, k, n_threads):
         Row numbers, ascending among equal distances; -1 throughout for a query that
         is not finite.
     """
+    Q = read_only(Q)
     nq, d = Q.shape
     n_panels = len(index.codes)
     sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)

@@ -8,7 +8,7 @@ from sklearn_ann._cpu._filter import encode_queries, filter_panels, set_threshol
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE, sqdist
 from sklearn_ann._cpu._threads import run_blocks
-from sklearn_ann._layout import PANEL
+from sklearn_ann._layout import PANEL, read_only
 
 # Queries that are searched together, and hits they may have before those are handed
 # over.
@@ -75,6 +75,7 @@ def radius(Q, index, sqradius, n_threads):
     offsets : ndarray of shape (nq + 1,), int64
         Query i has the places offsets[i] to offsets[i + 1].
     """
+    Q = read_only(Q)
     starts = range(0, len(Q), _BLOCK)
     found = [None] * len(starts)
 

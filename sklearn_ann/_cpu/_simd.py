@@ -11,7 +11,7 @@ tier       needs                          one multiply-add step
 ========== ============================== ==========================================
 avx512vnni AVX-512 VNNI                   ``vpdpbusd``, 16 rows x 4 features
 avxvnni    AVX-VNNI, or VNNI with VL      ``vpdpbusd``, 8 rows x 4 features
-avx2       AVX2                           ``vpmaddwd`` on even and odd bytes, 8 rows
+avx2       AVX2                           ``vpmaddwd``, 8 rows x 2 features, twice
 portable   nothing                        32-bit multiplications, 8 rows
 ========== ============================== ==========================================
 
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -91,53 +92,56 @@ def _bytes(builder, count, size):
 
 
 class _Tier(NamedTuple):
-    """One way to do ``acc[row] += sum_t row_codes[row, t] * query_codes[t]``, t < 4."""
+    """One way to add the products of 4 features of some rows with those of a query."""
 
     name: str
     lanes: int  # rows in one vector
     vectors: int  # vectors of rows held in registers at once
-    split: callable  # (builder, codes, signed) -> the operand in the form it is used
-    multiply_add: callable  # (builder, acc, row_operand, query_operand) -> acc
+    query_dtype: type  # of query codes: what a broadcast hands to multiply_add
+    query_order: tuple  # where each of 4 features stands in a step of query codes
+    split_rows: callable  # (builder, codes) -> operands, widened to the query's dtype
+    multiply_add: callable  # (builder, acc, row operands, query operands) -> acc
 
 
-def _keep(builder, codes, signed):
-    return codes
+def _keep(builder, codes):
+    return (codes,)
 
 
-def _vpdpbusd(builder, acc, row, query):
+def _vpdpbusd(builder, acc, rows, queries):
     name = f"llvm.x86.avx512.vpdpbusd.{32 * acc.type.count}"
     function = _function(builder, name, acc.type, [acc.type] * 3)
-    return builder.call(function, [acc, row, query])
+    return builder.call(function, [acc, *rows, *queries])
 
 
-def _split_words(builder, codes, signed):
-    """Even and odd bytes, each widened in place to 16 bits."""
+def _split_words(builder, codes):
+    """Features 0 and 2, then 1 and 3, as 16-bit numbers."""
     words_type = ir.VectorType(_I16, 2 * codes.type.count)
-    words, eight = builder.bitcast(codes, words_type), _constant(words_type, 8)
-    shift = builder.ashr if signed else builder.lshr
-    return shift(builder.shl(words, eight), eight), shift(words, eight)
+    words = builder.bitcast(codes, words_type)
+    even = builder.and_(words, _constant(words_type, 255))
+    return even, builder.lshr(words, _constant(words_type, 8))
 
 
-def _vpmaddwd(builder, acc, row, query):
-    words = row[0].type
-    function = _function(builder, "llvm.x86.avx2.pmadd.wd", acc.type, [words, words])
-    even, odd = (builder.call(function, pair) for pair in zip(row, query, strict=True))
-    return builder.add(acc, builder.add(even, odd))
+def _vpmaddwd(builder, acc, rows, queries):
+    for row, query in zip(rows, queries, strict=True):
+        arguments = [row, builder.bitcast(query, row.type)]
+        function = _function(
+            builder, "llvm.x86.avx2.pmadd.wd", acc.type, [row.type] * 2
+        )
+        acc = builder.add(acc, builder.call(function, arguments))
+    return acc
 
 
-def _split_bytes(builder, codes, signed):
-    """The four bytes, each widened to 32 bits."""
-    high = _constant(codes.type, 24)
-    shift = builder.ashr if signed else builder.lshr
-    return [
-        shift(builder.shl(codes, _constant(codes.type, bits)), high)
-        for bits in (24, 16, 8, 0)
-    ]
+def _split_bytes(builder, codes, shift_right=None):
+    """The four features as 32-bit numbers."""
+    shift_right = shift_right or builder.lshr
+    lifted = [builder.shl(codes, _constant(codes.type, 24 - 8 * t)) for t in range(4)]
+    return [shift_right(value, _constant(codes.type, 24)) for value in lifted]
 
 
-def _multiply(builder, acc, row, query):
-    for row_byte, query_byte in zip(row, query, strict=True):
-        acc = builder.add(acc, builder.mul(row_byte, query_byte))
+def _multiply(builder, acc, rows, queries):
+    signed = _split_bytes(builder, *queries, shift_right=builder.ashr)
+    for row, query in zip(rows, signed, strict=True):
+        acc = builder.add(acc, builder.mul(row, query))
     return acc
 
 
@@ -145,16 +149,23 @@ def _select_tier():
     """The best tier among the features that LLVM generates code for."""
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
     have = {name[1:] for name in features.split(",") if name.startswith("+")}
+    in_order = (0, 1, 2, 3)
     if {"avx512vnni", "avx512bw"} <= have:
-        return _Tier("avx512vnni", 16, 4, _keep, _vpdpbusd)
+        return _Tier("avx512vnni", 16, 4, np.int8, in_order, _keep, _vpdpbusd)
     if "avxvnni" in have or {"avx512vnni", "avx512vl"} <= have:
-        return _Tier("avxvnni", 8, 2, _keep, _vpdpbusd)
+        return _Tier("avxvnni", 8, 2, np.int8, in_order, _keep, _vpdpbusd)
     if "avx2" in have:
-        return _Tier("avx2", 8, 2, _split_words, _vpmaddwd)
-    return _Tier("portable", 8, 2, _split_bytes, _multiply)
+        even_first = (0, 2, 1, 3)
+        return _Tier("avx2", 8, 2, np.int16, even_first, _split_words, _vpmaddwd)
+    return _Tier("portable", 8, 2, np.int8, in_order, _split_bytes, _multiply)
 
 
 _TIER = _select_tier()
+
+# How the tile wants the codes of a query: their dtype, and the place of each feature
+# within a step of four.
+QUERY_DTYPE = _TIER.query_dtype
+QUERY_ORDER = _TIER.query_order
 
 
 def simd_tier():
@@ -176,22 +187,26 @@ def _emit_tile(builder, n_queries, steps, rows, queries, biases, dots):
         start = _splat(builder, acc_type, bias)
         for j in range(tier.vectors):
             accs[i, j] = cgutils.alloca_once_value(builder, start)
-    query_bytes = _bytes(builder, steps, 4)
+    step_bytes = 4 * np.dtype(tier.query_dtype).itemsize
+    query_bytes = _bytes(builder, steps, step_bytes)
     with cgutils.for_range(builder, steps) as loop:
         at = _bytes(builder, loop.index, 4 * PANEL)
         row_operands = []
         for j in range(tier.vectors):
             offset = builder.add(at, ir.Constant(_I64, vector_bytes * j))
             codes = _load(builder, rows, offset, acc_type)
-            row_operands.append(tier.split(builder, codes, False))
+            row_operands.append(tier.split_rows(builder, codes))
         for i in range(n_queries):
             offset = builder.mul(query_bytes, ir.Constant(_I64, i))
-            offset = builder.add(offset, _bytes(builder, loop.index, 4))
-            four = _splat(builder, acc_type, _load(builder, queries, offset, _I32))
-            query_operand = tier.split(builder, four, True)
-            for j, row_operand in enumerate(row_operands):
+            offset = builder.add(offset, _bytes(builder, loop.index, step_bytes))
+            query_operands = []
+            for byte in range(0, step_bytes, 4):
+                at = builder.add(offset, ir.Constant(_I64, byte))
+                word = _load(builder, queries, at, _I32)
+                query_operands.append(_splat(builder, acc_type, word))
+            for j, operands in enumerate(row_operands):
                 acc = builder.load(accs[i, j])
-                acc = tier.multiply_add(builder, acc, row_operand, query_operand)
+                acc = tier.multiply_add(builder, acc, operands, query_operands)
                 builder.store(acc, accs[i, j])
     for (i, j), acc in accs.items():
         offset = ir.Constant(_I64, 4 * PANEL * i + vector_bytes * j)
@@ -213,7 +228,8 @@ def _make_dot(n_queries):
             steps = _length(builder, codes, 1)
             panel_bytes = _bytes(builder, steps, 4 * PANEL)
             rows = _pointer(builder, codes.data, builder.mul(panel, panel_bytes), _I8)
-            offset = builder.mul(first, _bytes(builder, steps, 4))
+            step_bytes = 4 * np.dtype(_TIER.query_dtype).itemsize
+            offset = builder.mul(first, _bytes(builder, steps, step_bytes))
             query = _pointer(builder, queries.data, offset, _I8)
             bias = _pointer(builder, biases.data, _bytes(builder, first, 4), _I8)
             rows_per_pass = _TIER.lanes * _TIER.vectors
@@ -239,7 +255,7 @@ def _make_dot(n_queries):
 # dot_*(
 #     codes,    # IN   (n_panels, steps, 64, 4)  uint8
 #     panel,    # IN   int
-#     queries,  # IN   (nq, steps, 4)            int8
+#     queries,  # IN   (nq, steps, 4)            QUERY_DTYPE, in QUERY_ORDER
 #     first,    # IN   int                       first query of the tile
 #     biases,   # IN   (nq,)                     int32   added to each dot product
 #     dots,     # OUT  (4, 64)                   int32   one row per query of the tile

@@ -26,7 +26,7 @@ import numpy as np
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import sqdist
 from sklearn_ann._cpu._threads import run_blocks
-from sklearn_ann._layout import OFFSET, PANEL
+from sklearn_ann._layout import OFFSET, PANEL, read_only
 
 # A vector longer than this (in units) is outside the range of the filter.
 OUT_OF_RANGE = 2.0**40
@@ -137,10 +137,11 @@ def encode_sq8(X, center, unit, first, codes, scales, lengths, error_ratios, n_t
         the scales, the squared lengths of the decoded rows and error over scale.
     n_threads : int
     """
-    args = X, center, unit, first, codes, scales, lengths, error_ratios
+    inputs = read_only(X), read_only(center), unit, first
+    outputs = codes, scales, lengths, error_ratios
 
     def encode(start, stop):
-        _encode_rows(start, stop, *args)
+        _encode_rows(start, stop, *inputs, *outputs)
 
     # Whole panels: two threads never write to the same cache line.
     edges = [0, *range(-first % PANEL, len(X), 64 * PANEL), len(X)]
