@@ -2,9 +2,9 @@
 
 The codes are a filter. A search reads a quarter of the bytes, does integer arithmetic,
 and measures only the few rows that the bounds cannot exclude; its answer is the exact
-one (the proof is in ``_cpu/_sq8.py``). The idea of scalar quantization with a scale of
-its own for each vector is that of LVQ, Aguerrebere et al., "Similarity search in the
-blink of an eye with compressed indices", 2023, equation 2; the bound is ours.
+one (why: ``_cpu/_sq8.py``). The idea of scalar quantization with a scale of
+its own for each vector is that of LVQ: Aguerrebere et al., "Similarity search in the blink
+of an eye with compressed indices", 2023.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only_index
 
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
-_CENTER_SAMPLE = 65536
+_CENTER_SAMPLE = 8192
 
 
 def build_flat_index(X, backend, n_threads):
@@ -40,7 +40,8 @@ def build_flat_index(X, backend, n_threads):
     backend.encode_sq8(X, center, unit, 0, codes, scales, lengths, ratios, n_threads)
     error_ratio = float(ratios.max())
     sqnorms = _sqnorms(lengths, scales, error_ratio)
-    return read_only_index(FlatIndex(X, center, codes, scales, sqnorms, unit, error_ratio))
+    index = FlatIndex(X, center, codes, scales, sqnorms, unit, error_ratio)
+    return read_only_index(index)
 
 
 def add_to_flat_index(index, X, backend, n_threads):
@@ -71,14 +72,16 @@ def add_to_flat_index(index, X, backend, n_threads):
 def _center_and_unit(X):
     """A point in the middle of the data, and a power of two near the largest length."""
     sample = X[:: -(-len(X) // _CENTER_SAMPLE)]
-    low, high = sample.min(axis=0), sample.max(axis=0)
-    center = sample.mean(axis=0, dtype=np.float64)
-    if high.max() - low.min() <= 255 and np.array_equal(sample, np.rint(sample)):
-        # Integers that fit a byte are encoded without loss around an integer.
-        center = np.full(X.shape[1], float(low.min()) + 128.0)
-    spread = np.maximum(high - center, center - low).max() * math.sqrt(X.shape[1])
-    exponent = math.frexp(spread)[1] if spread > 0 else 0
-    return center, 2.0 ** min(max(exponent, -900), 1000)
+    low = sample.min(axis=0).astype(np.float64)
+    high = sample.max(axis=0).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        center = np.nan_to_num(sample.mean(axis=0, dtype=np.float64), posinf=0, neginf=0)
+        if high.max() - low.min() <= 255 and np.array_equal(sample, np.rint(sample)):
+            # Integers that fit a byte are encoded without loss around an integer.
+            center = np.full(X.shape[1], low.min() + 128.0)
+        spread = np.maximum(high - center, center - low).max() * math.sqrt(X.shape[1])
+    exponent = math.frexp(min(spread, 1e300))[1] if spread > 0 else 0
+    return center, 2.0 ** max(exponent, -900)
 
 
 def _empty_codes(n, d):

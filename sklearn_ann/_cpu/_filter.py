@@ -54,12 +54,10 @@ class Block(NamedTuple):
 
 
 @jit
-def encode_queries(start, stop, Q, index, capacity):
-    """The block of the queries start..stop, padded to whole tiles."""
-    n, d = stop - start, Q.shape[1]
+def _empty_block(n, steps, capacity):
+    """A block for n queries, padded to whole tiles, without neighbours so far."""
     padded = n if n == 1 else (n + TILE - 1) // TILE * TILE
-    steps = index.codes.shape[1]
-    block = Block(
+    return Block(
         np.zeros((padded, steps, 4), QUERY_DTYPE),
         np.zeros(padded, np.int32),
         np.zeros(padded),
@@ -75,17 +73,27 @@ def encode_queries(start, stop, Q, index, capacity):
         np.empty((padded, capacity)),
         np.empty((padded, capacity), np.int64),
     )
+
+
+@jit
+def encode_queries(start, stop, Q, index, capacity):
+    """The block of the queries start to stop; those not finite get no neighbours."""
+    n, d = stop - start, Q.shape[1]
+    block = _empty_block(n, index.codes.shape[1], capacity)
     centred, decoded, codes = np.empty((1, d)), np.empty((1, d)), np.empty(d, np.int8)
     # The largest code for which no dot product overflows 32 bits.
     levels = min(127, (2**31 - 1) // (OFFSET * d))
     for i in range(n):
+        is_finite = True
         for t in range(d):
-            centred[0, t] = np.float64(Q[start + i, t]) - index.center[t]
+            value = np.float64(Q[start + i, t])
+            centred[0, t] = value - index.center[t]
+            is_finite &= np.isfinite(value)
+        if not is_finite:
+            continue
         scale, sum_squares, error = encode_vector(
             centred, decoded, codes, levels, index.unit
         )
-        if np.isnan(error):
-            continue
         sum_codes = np.int64(0)
         for t in range(d):
             block.codes[i, t // 4, QUERY_ORDER[t % 4]] = codes[t]

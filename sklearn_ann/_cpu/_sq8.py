@@ -34,36 +34,35 @@ OUT_OF_RANGE = 2.0**40
 
 @jit
 def _largest_magnitude(v):
-    """Largest absolute value; not finite if any value of `v` is not."""
-    # Non-negative floats are ordered like their bits (NaN last), and a loop over
-    # integers vectorises where one over floats does not.
-    bits = v.view(np.int64)
-    largest = np.zeros(1, np.int64)
+    """Largest absolute value."""
+    # Non-negative floats are ordered like their bits, and a loop over integers
+    # vectorises where one over floats does not.
+    bits, largest = v.view(np.int64), np.int64(0)
     for t in range(bits.shape[0]):
-        largest[0] = max(largest[0], bits[t] & np.int64(0x7FFFFFFFFFFFFFFF))
-    return largest.view(np.float64)[0]
+        largest = max(largest, bits[t] & np.int64(0x7FFFFFFFFFFFFFFF))
+    return np.array([largest]).view(np.float64)[0]
 
 
 @jit
 def encode_vector(
-    centred,  # IN     (1, d)       float64  vector minus centre
-    decoded,  # OUT    (1, d)       float64  what the codes stand for
-    codes,    # OUT    (>= d,)      int8
-    levels,   # IN     int          largest code
-    unit,     # IN     float
+    centred,  # IN   (1, d)   float64  vector minus centre
+    decoded,  # OUT  (1, d)   float64  what the codes stand for
+    codes,    # OUT  (>= d,)  int8     the first d
+    levels,   # IN   int               largest code
+    unit,     # IN   float
 ):
     """Quantise one vector.
 
     Returns its scale (float32; 0 if it is too long or too short to have one), the sum
-    of its squared codes, and its error: rounded up, NaN if the vector is not finite.
+    of its squared codes, and its error, rounded up.
     """
     d = centred.shape[1]
     largest = _largest_magnitude(centred[0])
     if not largest <= OUT_OF_RANGE * unit:
         codes[:] = 0
         error = np.sqrt(sqdist(centred, 0, np.zeros((1, d)), 0)) / unit
-        return np.float32(0.0), np.int64(0), error if np.isfinite(largest) else np.nan
-    is_integer = levels == 127
+        return np.float32(0.0), np.int64(0), error
+    is_integer = levels == 127 and 2.0**-60 < unit < 2.0**60
     for t in range(d):
         value = centred[0, t]
         if not (value == np.rint(value) and -128.0 <= value <= 127.0):
