@@ -128,9 +128,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
             not positive or larger than the number of rows to find.
         """
         self._check_fitted()
-        k = check_n_neighbors(
-            self.n_neighbors if n_neighbors is None else n_neighbors
-        )
+        k = check_n_neighbors(self.n_neighbors if n_neighbors is None else n_neighbors)
         if X is None:
             distances, ids = self._other_neighbors(k)
         else:

@@ -2,9 +2,9 @@
 
 The codes are a filter. A search reads a quarter of the bytes, does integer arithmetic,
 and measures only the few rows that the bounds cannot exclude; its answer is the exact
-one (why: ``_cpu/_sq8.py``). The idea of scalar quantization with a scale of
-its own for each vector is that of LVQ: Aguerrebere et al., "Similarity search in the blink
-of an eye with compressed indices", 2023.
+one (why: ``_cpu/_sq8.py``). The idea of scalar quantization with a scale of its own for
+each vector is that of LVQ: Aguerrebere et al., "Similarity search in the blink of an
+eye with compressed indices", 2023.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only_index
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
 _CENTER_SAMPLE = 8192
+
+# Of the unit: further out squared distances underflow or overflow in float64. There the
+# filter lets every row pass, so that the answer is that of the computed distances.
+_MAX_EXPONENT = 450
 
 
 def build_flat_index(X, backend, n_threads):
@@ -75,13 +79,14 @@ def _center_and_unit(X):
     low = sample.min(axis=0).astype(np.float64)
     high = sample.max(axis=0).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        center = np.nan_to_num(sample.mean(axis=0, dtype=np.float64), posinf=0, neginf=0)
+        center = sample.mean(axis=0, dtype=np.float64)
+        center[~np.isfinite(center)] = 0.0
         if high.max() - low.min() <= 255 and np.array_equal(sample, np.rint(sample)):
             # Integers that fit a byte are encoded without loss around an integer.
             center = np.full(X.shape[1], low.min() + 128.0)
         spread = np.maximum(high - center, center - low).max() * math.sqrt(X.shape[1])
     exponent = math.frexp(min(spread, 1e300))[1] if spread > 0 else 0
-    return center, 2.0 ** max(exponent, -900)
+    return center, 2.0 ** max(-_MAX_EXPONENT, min(exponent, _MAX_EXPONENT))
 
 
 def _empty_codes(n, d):

@@ -81,13 +81,15 @@ def encode_queries(start, stop, Q, index, capacity):
     n, d = stop - start, Q.shape[1]
     block = _empty_block(n, index.codes.shape[1], capacity)
     centred, decoded, codes = np.empty((1, d)), np.empty((1, d)), np.empty(d, np.int8)
-    # The largest code for which no dot product overflows 32 bits.
-    levels = min(127, (2**31 - 1) // (OFFSET * d))
+    # The largest code for which no dot product overflows 32 bits. One less, because
+    # integer vectors also have the code -128.
+    levels = min(127, (2**31 - 1) // (OFFSET * d) - 1)
+    per_unit = 1.0 / index.unit
     for i in range(n):
         is_finite = True
         for t in range(d):
             value = np.float64(Q[start + i, t])
-            centred[0, t] = value - index.center[t]
+            centred[0, t] = (value - index.center[t]) * per_unit
             is_finite &= np.isfinite(value)
         if not is_finite:
             continue
@@ -135,9 +137,10 @@ def bounds(scale, sqnorm, error_ratio, query_scale, query_sqnorm, query_error, d
     # low <= |q' - x'|^2 <= low + rounded.
     product = 2.0 * query_scale * scale * dot
     low = query_sqnorm + sqnorm + error * error - product
-    rounded = 4 * ROUNDING * (abs(sqnorm) + 2 * error * error) + 1e-30
-    # The roundings of the lines above: a few units of float64 in each term.
-    fuzz = 1e-14 * (query_sqnorm + abs(sqnorm) + error * error + abs(product))
+    rounded = 4 * ROUNDING * (abs(sqnorm) + 2 * error * error)
+    # The roundings of the lines above, a few units of float64 in each term, and what may
+    # underflow in a computed distance.
+    fuzz = 1e-14 * (query_sqnorm + abs(sqnorm) + error * error + abs(product)) + 1e-30
     width = query_error + error
     lower = np.sqrt(max(low - fuzz, 0.0)) - width
     return lower, np.sqrt(max(low + rounded + fuzz, 0.0)) + width

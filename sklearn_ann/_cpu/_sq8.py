@@ -28,7 +28,7 @@ from sklearn_ann._cpu._simd import sqdist
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import OFFSET, PANEL, read_only
 
-# A vector longer than this (in units) is outside the range of the filter.
+# A vector with a larger feature (in units) is outside the range of the filter.
 OUT_OF_RANGE = 2.0**40
 
 
@@ -45,8 +45,8 @@ def _largest_magnitude(v):
 
 @jit
 def encode_vector(
-    centred,  # IN   (1, d)   float64  vector minus centre
-    decoded,  # OUT  (1, d)   float64  what the codes stand for
+    centred,  # IN   (1, d)   float64  vector minus centre, in units
+    decoded,  # OUT  (1, d)   float64  what the codes stand for, in units
     codes,    # OUT  (>= d,)  int8     the first d
     levels,   # IN   int               largest code
     unit,     # IN   float
@@ -58,26 +58,25 @@ def encode_vector(
     """
     d = centred.shape[1]
     largest = _largest_magnitude(centred[0])
-    if not largest <= OUT_OF_RANGE * unit:
+    if levels < 1 or not largest <= OUT_OF_RANGE:
         codes[:] = 0
-        error = np.sqrt(sqdist(centred, 0, np.zeros((1, d)), 0)) / unit
-        return np.float32(0.0), np.int64(0), error
+        decoded[:] = 0.0
+        return np.float32(0.0), np.int64(0), np.sqrt(sqdist(centred, 0, decoded, 0))
     is_integer = levels == 127 and 2.0**-60 < unit < 2.0**60
     for t in range(d):
-        value = centred[0, t]
+        value = centred[0, t] * unit
         if not (value == np.rint(value) and -128.0 <= value <= 127.0):
             is_integer = False
             break
-    scale = np.float32((1.0 if is_integer else largest / levels) / unit)
-    step = np.float64(scale) * unit
-    inverse = 1.0 / step if step > 0.0 else 0.0
+    scale = np.float32(1.0 / unit if is_integer else largest / levels)
+    inverse = 1.0 / np.float64(scale) if scale > 0 else 0.0
     sum_squares = np.int64(0)
     for t in range(d):
         code = np.int64(np.rint(centred[0, t] * inverse))
         codes[t] = code
-        decoded[0, t] = step * code
+        decoded[0, t] = np.float64(scale) * code
         sum_squares += code * code
-    error = np.sqrt(sqdist(centred, 0, decoded, 0)) / unit
+    error = np.sqrt(sqdist(centred, 0, decoded, 0))
     if not is_integer:
         # The float64 roundings of the centred vector, and of the error itself.
         error = error * (1 + 1e-9) + 1e-15 * np.sqrt(np.float64(sum_squares)) * scale
@@ -100,10 +99,10 @@ def _encode_rows(
 ):
     d = X.shape[1]
     centred, decoded = np.empty((1, d)), np.empty((1, d))
-    row_codes = np.zeros(4 * codes.shape[1], np.int8)
+    row_codes, per_unit = np.zeros(4 * codes.shape[1], np.int8), 1.0 / unit
     for i in range(start, stop):
         for t in range(d):
-            centred[0, t] = np.float64(X[i, t]) - center[t]
+            centred[0, t] = (np.float64(X[i, t]) - center[t]) * per_unit
         scale, sum_squares, error = encode_vector(
             centred, decoded, row_codes, 127, unit
         )

@@ -1,0 +1,93 @@
+"""Configuration of the documentation site: python -m sphinx -W doc doc/_build/html."""
+
+import os
+import re
+from pathlib import Path
+
+from sklearn_ann import __version__
+
+DOC = Path(__file__).parent
+
+project = "sklearn-ann-numba"
+author = "The sklearn_ann developers"
+copyright = author
+version = release = __version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "_templates", "auto_examples/*.ipynb"]
+source_suffix = {".rst": "restructuredtext"}
+templates_path = ["_templates"]
+# The included Markdown starts below its title.
+suppress_warnings = ["myst.header"]
+
+# Single backticks in the docstrings are names of parameters.
+default_role = "literal"
+nitpicky = False
+
+# -- API pages ---------------------------------------------------------------------
+
+autosummary_generate = True
+autodoc_typehints = "none"
+# The template of a class lists the methods itself.
+numpydoc_show_class_members = False
+
+# -- Gallery -------------------------------------------------------------------------
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(DOC.parent / "examples"),
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"[/\\]plot_",
+    # Other scripts of the folder are not part of the gallery.
+    "ignore_pattern": r"(^|[/\\])(?!plot_)[^/\\]*\.py$",
+    "within_subsection_order": "ExampleTitleSortKey",
+    "backreferences_dir": "generated/backreferences",
+    "doc_module": ("sklearn_ann",),
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "show_memory": False,
+    "show_signature": False,
+    "write_computation_times": False,
+}
+
+# -- Links to other projects -----------------------------------------------------------
+
+# They need the network while the site is built, so they are asked for.
+if os.environ.get("SKLEARN_ANN_DOC_INTERSPHINX"):
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "scipy": ("https://docs.scipy.org/doc/scipy", None),
+        "sklearn": ("https://scikit-learn.org/stable", None),
+    }
+
+# -- HTML ----------------------------------------------------------------------------
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sklearn-ann-numba"
+html_show_sourcelink = False
+html_copy_source = False
+html_theme_options = {
+    "footer_end": [],
+    "footer_start": ["copyright"],
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+    "show_toc_level": 2,
+}
+
+
+def _quote_fitted_names(app, what, name, obj, options, lines):
+    """Names with a final underscore are not links: ``(n_features_in_,)`` in a type."""
+    lines[:] = [re.sub(r"\((\w+_),\)$", r"(`\1`,)", line) for line in lines]
+
+
+def setup(app):
+    # Before numpydoc takes the docstring apart.
+    app.connect("autodoc-process-docstring", _quote_fitted_names, priority=100)
