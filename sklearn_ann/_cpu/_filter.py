@@ -138,9 +138,10 @@ def bounds(scale, sqnorm, error_ratio, query_scale, query_sqnorm, query_error, d
     product = 2.0 * query_scale * scale * dot
     low = query_sqnorm + sqnorm + error * error - product
     rounded = 4 * ROUNDING * (abs(sqnorm) + 2 * error * error)
-    # The roundings of the lines above, a few units of float64 in each term, and what may
-    # underflow in a computed distance.
-    fuzz = 1e-14 * (query_sqnorm + abs(sqnorm) + error * error + abs(product)) + 1e-30
+    # The roundings of the lines above, a few units of float64 in each term, and what
+    # may underflow in a computed distance.
+    terms = query_sqnorm + abs(sqnorm) + error * error + abs(product)
+    fuzz = 1e-14 * terms + 1e-30
     width = query_error + error
     lower = np.sqrt(max(low - fuzz, 0.0)) - width
     return lower, np.sqrt(max(low + rounded + fuzz, 0.0)) + width

@@ -1,0 +1,163 @@
+"""Data sets of the benchmarks, and the exact answers to their queries."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from _harness import log
+from sklearn.datasets import get_data_home
+
+from sklearn_ann.datasets import fetch_sentence_embeddings
+
+N_QUERIES = 1000
+
+_BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
+_QUICK_ROWS = {"sentences": 3000, "sift": 50_000}
+
+# The oracle works on this many distances at a time.
+_CHUNK = 2**24
+
+# Distances by matrix product are trusted to this relative error to name candidates.
+_TOLERANCE = 1e-9
+
+
+class DataSet(NamedTuple):
+    name: str
+    X: np.ndarray
+    Q: np.ndarray  # N_QUERIES of them
+
+
+def default_data_home():
+    """scikit-learn's folder, unless only the one beside the checkout has the data."""
+    home = Path(get_data_home())
+    is_there = (home / "sentence_embeddings_15K").is_dir()
+    return home if is_there or not _BESIDE_CHECKOUT.is_dir() else _BESIDE_CHECKOUT
+
+
+def load(name, options):
+    """The data set, or None if its files are not in ``options.data_home``."""
+    try:
+        X, Q = _LOADERS[name](Path(options.data_home))
+    except FileNotFoundError as error:
+        log(f"{name} is left out: there is no {error.filename}")
+        return None
+    if options.quick:
+        X = X[: _QUICK_ROWS.get(name)]
+    return DataSet(name, X, Q)
+
+
+def _sentences(home):
+    """768 features, float32; the queries are rows of the data."""
+    X = fetch_sentence_embeddings(home).data
+    rows = np.random.default_rng(0).choice(len(X), N_QUERIES, replace=False)
+    return X, X[rows]
+
+
+def _sift(home):
+    """One million descriptors of 128 features, integers in float32."""
+    X = np.load(home / "sift_bsds_base_1m.npy").astype(np.float32)
+    Q = np.load(home / "sift_bsds_query_10k.npy")[:N_QUERIES]
+    return X, Q.astype(np.float32)
+
+
+def _offset(home):
+    """float64, far from the origin: ``|x|^2 - 2 x.y + |y|^2`` has no digits left."""
+    rng = np.random.default_rng(0)
+    return (1e6 + rng.standard_normal((rows, 64)) for rows in (20_000, N_QUERIES))
+
+
+def _integers(home):
+    """Integers from 0 to 15: many equal distances."""
+    rng = np.random.default_rng(0)
+    shapes = (20_000, 32), (N_QUERIES, 32)
+    return (rng.integers(0, 16, shape).astype(np.float32) for shape in shapes)
+
+
+def _duplicates(home):
+    """Every row four times."""
+    rng = np.random.default_rng(0)
+    X, Q = (
+        rng.standard_normal((rows, 32)).astype(np.float32) for rows in (5000, N_QUERIES)
+    )
+    return np.tile(X, (4, 1)), Q
+
+
+def _small(home):
+    """So little to search that the rest of the call is what takes time."""
+    rng = np.random.default_rng(0)
+    return (rng.standard_normal((rows, 16)) for rows in (1000, N_QUERIES))
+
+
+_LOADERS = {
+    "sentences": _sentences,
+    "sift": _sift,
+    "offset": _offset,
+    "integers": _integers,
+    "duplicates": _duplicates,
+    "small": _small,
+}
+
+
+# -- exact answers ------------------------------------------------------------------
+
+
+def exact_neighbors(X, Q, k):
+    """The k nearest rows by squared distance in float64, ties by row number.
+
+    A matrix product names the candidates, generously; sums of squared differences
+    decide.
+
+    Returns
+    -------
+    sqdists : ndarray of shape (nq, k), float64
+    ids : ndarray of shape (nq, k), int64
+    """
+    queries, rows = _candidates(X, Q, k)
+    starts = np.searchsorted(queries, np.arange(len(Q) + 1))
+    sqdists, ids = np.empty((len(Q), k)), np.empty((len(Q), k), np.int64)
+    for i, q in enumerate(Q):
+        own = rows[starts[i] : starts[i + 1]]
+        own_sqdists = _sqdists(X[own], q)
+        order = np.lexsort((own, own_sqdists))[:k]
+        sqdists[i], ids[i] = own_sqdists[order], own[order]
+    return sqdists, ids
+
+
+def recall(data, first, ids, truth):
+    """Share of the neighbours found that are as near as the k-th true one.
+
+    `ids` answers the queries from number `first` on; `truth` is all of
+    `exact_neighbors`. Rows at equal distances are equally right.
+    """
+    hits = 0
+    for i, found in enumerate(ids, start=first):
+        found = np.unique(found[found >= 0])
+        hits += (_sqdists(data.X[found], data.Q[i]) <= truth[0][i, -1]).sum()
+    return hits / ids.size
+
+
+def _sqdists(rows, q):
+    return ((rows.astype(np.float64) - q) ** 2).sum(axis=1)
+
+
+def _candidates(X, Q, k):
+    """Pairs (query, row), ordered by query: all of the k nearest rows, and few more."""
+    center = X.mean(axis=0, dtype=np.float64)
+    Q = Q - center
+    q_sqnorms = (Q**2).sum(axis=1)
+    nearest = np.full((len(Q), k), np.inf)
+    found, slack = [], 0.0
+    step = max(1, _CHUNK // len(Q))
+    for start in range(0, len(X), step):
+        rows = X[start : start + step] - center
+        sqnorms = (rows**2).sum(axis=1)
+        sqdists = q_sqnorms[:, None] + sqnorms - 2 * (Q @ rows.T)
+        slack = max(slack, _TOLERANCE * (q_sqnorms.max() + sqnorms.max()))
+        nearest = np.partition(np.hstack([nearest, sqdists]), k - 1, axis=1)[:, :k]
+        pairs = np.nonzero(sqdists <= nearest.max(axis=1)[:, None] + slack)
+        found.append((pairs[0], pairs[1] + start, sqdists[pairs]))
+    queries, rows, sqdists = map(np.concatenate, zip(*found, strict=True))
+    keep = sqdists <= nearest.max(axis=1)[queries] + slack
+    queries, rows = queries[keep], rows[keep]
+    order = np.argsort(queries, kind="stable")
+    return queries[order], rows[order]
