@@ -11,6 +11,7 @@ tier       needs                          one multiply-add step
 ========== ============================== ==========================================
 avx512vnni AVX-512 VNNI                   ``vpdpbusd``, 16 rows x 4 features
 avxvnni    AVX-VNNI, or VNNI with VL      ``vpdpbusd``, 8 rows x 4 features
+avx512bw   AVX-512 BW                     ``vpmaddwd``, 16 rows x 2 features, twice
 avx2       AVX2                           ``vpmaddwd``, 8 rows x 2 features, twice
 portable   nothing                        32-bit multiplications, 8 rows
 ========== ============================== ==========================================
@@ -122,12 +123,12 @@ def _split_words(builder, codes):
 
 
 def _vpmaddwd(builder, acc, rows, queries):
+    names = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
+    words = rows[0].type
+    function = _function(builder, names[acc.type.count], acc.type, [words, words])
     for row, query in zip(rows, queries, strict=True):
-        arguments = [row, builder.bitcast(query, row.type)]
-        function = _function(
-            builder, "llvm.x86.avx2.pmadd.wd", acc.type, [row.type] * 2
-        )
-        acc = builder.add(acc, builder.call(function, arguments))
+        products = builder.call(function, [row, builder.bitcast(query, words)])
+        acc = builder.add(acc, products)
     return acc
 
 
@@ -149,13 +150,14 @@ def _select_tier():
     """The best tier among the features that LLVM generates code for."""
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
     have = {name[1:] for name in features.split(",") if name.startswith("+")}
-    in_order = (0, 1, 2, 3)
+    in_order, even_first = (0, 1, 2, 3), (0, 2, 1, 3)
     if {"avx512vnni", "avx512bw"} <= have:
         return _Tier("avx512vnni", 16, 4, np.int8, in_order, _keep, _vpdpbusd)
     if "avxvnni" in have or {"avx512vnni", "avx512vl"} <= have:
         return _Tier("avxvnni", 8, 2, np.int8, in_order, _keep, _vpdpbusd)
+    if "avx512bw" in have:
+        return _Tier("avx512bw", 16, 4, np.int16, even_first, _split_words, _vpmaddwd)
     if "avx2" in have:
-        even_first = (0, 2, 1, 3)
         return _Tier("avx2", 8, 2, np.int16, even_first, _split_words, _vpmaddwd)
     return _Tier("portable", 8, 2, np.int8, in_order, _split_bytes, _multiply)
 
