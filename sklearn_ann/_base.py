@@ -14,7 +14,6 @@ from numbers import Integral, Real
 import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
-from sklearn.preprocessing import normalize
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -22,6 +21,7 @@ from sklearn_ann._backend import get_backend
 from sklearn_ann._checks import check_enough_rows, check_n_neighbors, check_radius
 from sklearn_ann._graph import NeighborsGraphMixin
 from sklearn_ann._layout import read_only_index
+from sklearn_ann._metrics import distances_from, largest_sqdist, vectors_to_index
 from sklearn_ann._version import __version__
 
 _DTYPES = [np.float64, np.float32]
@@ -266,7 +266,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
     def _radius_neighbors(self, X, radius, sort_results):
         """Distances, row numbers and offsets of all rows within the radius."""
         radius = check_radius(self.radius if radius is None else radius)
-        sqradius = self._to_sqdist(radius)
+        sqradius = largest_sqdist(radius, self.effective_metric_)
         Q = self._decode(slice(None)) if X is None else self._as_queries(X)
         sqdists, ids, offsets = self._search_radius(Q, sqradius)
         queries = np.repeat(np.arange(len(Q)), np.diff(offsets))
@@ -365,28 +365,10 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         return self._vectors(X)
 
     def _vectors(self, X):
-        """The vectors that are compared: X, or for the cosine its unit vectors.
-
-        Zero rows have no direction. As in scikit-learn they are at cosine distance 1
-        from all others: a feature of their own makes them orthogonal to every vector.
-        """
-        if self.effective_metric_ != "cosine":
-            return X
-        is_zero = ~X.any(axis=1)
-        unit = normalize(X)
-        return np.hstack([unit, is_zero[:, None].astype(X.dtype)])
-
-    def _to_sqdist(self, distance):
-        metric = self.effective_metric_
-        if metric == "euclidean":
-            return distance * distance
-        return 2 * distance if metric == "cosine" else distance
+        return vectors_to_index(X, self.effective_metric_)
 
     def _from_sqdists(self, sqdists):
-        metric = self.effective_metric_
-        if metric == "euclidean":
-            return np.sqrt(sqdists, out=sqdists)
-        return sqdists / 2 if metric == "cosine" else sqdists
+        return distances_from(sqdists, self.effective_metric_)
 
 
 def _as_objects(values, offsets):

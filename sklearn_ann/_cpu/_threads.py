@@ -49,16 +49,16 @@ def run_blocks(kernel, blocks, n_threads):
     pending = deque(blocks)
 
     def work():
-        try:
-            while pending:
-                kernel(*pending.popleft())
-        except IndexError:
-            # Another thread took the last block between the test and the pop.
-            if pending:
+        while True:
+            try:
+                block = pending.popleft()
+            except IndexError:
+                return
+            try:
+                kernel(*block)
+            except BaseException:
+                pending.clear()
                 raise
-        except BaseException:
-            pending.clear()
-            raise
 
     n_helpers = min(n_threads, len(pending)) - 1
     helpers = [_get_pool().submit(work) for _ in range(n_helpers)]

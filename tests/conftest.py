@@ -1,0 +1,76 @@
+"""Fixtures. Names Numba's cache before a test imports Numba."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+# Numba's cache on disk goes stale when a kernel in another file changes, so a run has
+# its own, shared with the processes that it starts.
+_CACHE = "SKLEARN_ANN_TEST_CACHE"
+_created = None
+if _CACHE not in os.environ:
+    os.environ[_CACHE] = _created = tempfile.mkdtemp(prefix="sklearn_ann_numba_")
+os.environ["NUMBA_CACHE_DIR"] = os.environ[_CACHE]
+
+# Without it scikit-learn skips its check of input by the array API.
+os.environ.setdefault("SCIPY_ARRAY_API", "1")
+
+
+def pytest_unconfigure():
+    if _created is not None:
+        shutil.rmtree(_created, ignore_errors=True)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20240607)
+
+
+@pytest.fixture
+def split_work(monkeypatch):
+    """However small a search is, it uses the threads that it may use."""
+    monkeypatch.setattr("sklearn_ann._base._ONE_THREAD_WORK", 0)
+    monkeypatch.setattr("sklearn_ann._cpu._knn._MIN_WORK", 1)
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """The folder of the data sets that are too large to come with the repository."""
+    home = Path(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data"))
+    folders = [home.expanduser(), Path(__file__).parents[2] / "shared" / "data"]
+    for folder in folders:
+        if (folder / "sentence_embeddings_15K").is_dir():
+            return folder
+    return pytest.skip(
+        f"no sentence_embeddings_15K in {' or '.join(map(str, folders))}"
+    )
+
+
+@pytest.fixture
+def run_script(tmp_path):
+    """Run Python source in a new process that finds this sklearn_ann."""
+    package = Path(importlib.util.find_spec("sklearn_ann").origin).parent
+    paths = [str(package.parent), os.environ.get("PYTHONPATH", "")]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+    def run(source, *args, **more_environ):
+        path = tmp_path / "script.py"
+        path.write_text(source, encoding="utf-8")
+        done = subprocess.run(
+            [sys.executable, path, *map(str, args)],
+            env={**environ, **more_environ},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    return run

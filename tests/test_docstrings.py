@@ -1,0 +1,89 @@
+"""Every public name is documented, in numpydoc's form, and the form is true."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import sklearn_ann
+from sklearn_ann import FlatL2Neighbors, datasets
+
+pytest.importorskip("numpydoc", reason="the documentation is checked with numpydoc")
+
+from numpydoc.docscrape import ClassDoc
+from numpydoc.validate import validate
+
+# Of numpydoc's checks, those of substance.
+CODES = {
+    "GL03",  # double blank lines
+    "GL06",  # unknown section
+    "GL07",  # sections out of order
+    "GL08",  # no docstring
+    "SS01",  # no summary
+    "SS02",  # summary without a capital
+    "SS03",  # summary without a period
+    "SS06",  # summary of more than one line
+    "PR01",  # parameters that are not documented
+    "PR02",  # documented parameters that do not exist
+    "PR03",  # parameters in another order
+    "PR04",  # parameters without a type
+    "PR07",  # parameters without a description
+    "PR10",  # no space before the colon of a parameter
+    "RT01",  # no Returns
+    "RT03",  # returned values without a description
+    "YD01",  # no Yields
+}
+
+ESTIMATORS = [value for value in vars(sklearn_ann).values() if inspect.isclass(value)]
+
+
+def names():
+    for estimator in ESTIMATORS:
+        name = f"sklearn_ann.{estimator.__name__}"
+        yield name
+        for member, function in inspect.getmembers(estimator, inspect.isfunction):
+            if not member.startswith("_") and is_ours(function):
+                yield f"{name}.{member}"
+    yield from (f"sklearn_ann.datasets.{name}" for name in datasets.__all__)
+
+
+def is_ours(function):
+    return function.__module__.partition(".")[0] == "sklearn_ann"
+
+
+@pytest.mark.parametrize("name", list(names()))
+def test_docstring(name):
+    errors = [error for error in validate(name)["errors"] if error[0] in CODES]
+    assert not errors
+
+
+def test_the_search_methods_are_among_the_names():
+    methods = {name.rpartition(".")[2] for name in names()}
+    assert {"fit", "kneighbors", "transform", "reconstruct"} <= methods
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda cls: cls.__name__)
+def test_documented_attributes_are_the_fitted_ones(estimator):
+    pd = pytest.importorskip("pandas", reason="names of features need a data frame")
+    frame = pd.DataFrame(np.eye(10), columns=[f"x{i}" for i in range(10)])
+    fitted = estimator().fit(frame)
+    found = {name for name in vars(fitted) if name.endswith("_")}
+    found |= {
+        name
+        for name, value in inspect.getmembers(estimator)
+        if isinstance(value, property) and not name.startswith("_")
+    }
+    documented = {attribute.name for attribute in ClassDoc(estimator)["Attributes"]}
+    assert documented == found
+
+
+@pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda cls: cls.__name__)
+def test_documented_defaults_are_the_real_ones(estimator):
+    defaults = estimator().get_params()
+    for parameter in ClassDoc(estimator)["Parameters"]:
+        assert parameter.type.endswith(f"default={defaults[parameter.name]!r}")
+
+
+def test_parameters_of_the_estimator_are_shown_with_their_texts():
+    html = FlatL2Neighbors()._repr_html_()
+    assert "Neighbours for each query" in html

@@ -1,0 +1,147 @@
+"""The theorem behind the search: what the 8-bit codes say of a distance is true.
+
+Checked in long double, which is more exact and has a wider range than what the package
+computes with.
+"""
+
+import numpy as np
+import pytest
+import vector_kinds
+from numpy.testing import assert_array_equal
+
+from sklearn_ann import FlatL2Neighbors
+from sklearn_ann._cpu._filter import encode_queries, filter_panels, set_threshold
+
+KINDS = pytest.mark.parametrize(
+    ("kind", "dtype"), vector_kinds.KINDS, ids=vector_kinds.name
+)
+WIDTHS = pytest.mark.parametrize("d", [1, 3, 16, 65])
+
+
+def make_index(X):
+    return FlatL2Neighbors(n_jobs=1).fit(X)._index
+
+
+def signed_codes(index):
+    """The codes of the indexed rows, from -128 to 127: one row, one vector."""
+    n, d = index.X.shape
+    n_panels, steps, lanes, step = index.codes.shape
+    rows = index.codes.transpose(0, 2, 1, 3).reshape(n_panels * lanes, steps * step)
+    return rows[:n, :d].astype(np.int64) - 128
+
+
+def long_distances(Q, X):
+    differences = Q.astype(np.longdouble)[:, None] - X.astype(np.longdouble)
+    return np.sqrt((differences**2).sum(axis=2))
+
+
+def filtered(index, Q, thresholds):
+    """What the filter leaves for each query: row numbers, lower and upper bounds."""
+    n = len(index.X)
+    block = encode_queries(0, len(Q), Q, index, n + 64)
+    block.marks[:] = n
+    for i, threshold in enumerate(thresholds):
+        set_threshold(block, i, threshold, index.error_ratio)
+    dots = np.empty((4, 64), np.int32)
+    assert filter_panels(0, len(index.codes), block, index, dots) == len(index.codes)
+    for i, count in enumerate(block.counts[: len(Q)]):
+        yield tuple(
+            array[i, :count] for array in (block.rows, block.lowers, block.uppers)
+        )
+
+
+@KINDS
+@WIDTHS
+def test_rows_are_as_near_to_their_codes_as_the_index_says(kind, dtype, d, rng):
+    X, _ = vector_kinds.make(kind, dtype, rng, 300, 1, d)
+    index = make_index(X)
+    # -inf marks rows that have no codes.
+    is_coded = index.sqnorms[: len(X)] > -np.inf
+    scales = index.scales[: len(X), None].astype(np.longdouble)
+    decoded = index.center + index.unit * scales * signed_codes(index)
+    errors = np.sqrt(((X - decoded) ** 2).sum(axis=1))
+    # The bounds allow for what underflows, which is less than this.
+    allowed = (index.error_ratio * scales[:, 0] + 1e-30) * index.unit
+    assert (errors <= allowed)[is_coded].all()
+
+
+@KINDS
+@WIDTHS
+def test_bounds_enclose_the_distance(kind, dtype, d, rng):
+    X, Q = vector_kinds.make(kind, dtype, rng, 300, 9, d)
+    index = make_index(X)
+    distances = long_distances(Q, X) / index.unit
+    # The package allows for the rounding of float64 where it uses the bounds.
+    slack = 1 + 1e-9
+    everything = filtered(index, Q, [np.inf] * len(Q))
+    for exact, (rows, lowers, uppers) in zip(distances, everything, strict=True):
+        assert_array_equal(rows, np.arange(len(X)))
+        assert (lowers <= exact * slack).all()
+        assert (exact <= uppers * slack).all()
+
+
+@KINDS
+@WIDTHS
+@pytest.mark.parametrize("place", [0, 10, 200])
+def test_no_row_within_the_threshold_is_dropped(kind, dtype, d, place, rng):
+    X, Q = vector_kinds.make(kind, dtype, rng, 300, 9, d)
+    index = make_index(X)
+    distances = long_distances(Q, X) / index.unit
+    thresholds = np.sort(distances, axis=1)[:, place].astype(np.float64)
+    for exact, threshold, (rows, _, _) in zip(
+        distances, thresholds, filtered(index, Q, thresholds), strict=True
+    ):
+        assert set(np.flatnonzero(exact <= threshold)) <= set(rows)
+
+
+@pytest.mark.parametrize("d", [16, 65])
+def test_the_filter_drops_most_rows_of_ordinary_data(d, rng):
+    # The theorem is also true of a filter that drops nothing.
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 3000, 20, d)
+    index = make_index(X)
+    nearest = np.sort(long_distances(Q, X) / index.unit, axis=1)[:, 9]
+    n_kept = [len(rows) for rows, _, _ in filtered(index, Q, nearest.astype(float))]
+    assert np.mean(n_kept) < 60
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [-128, 0, 10**6])
+@pytest.mark.parametrize("span", [1, 255])
+def test_integers_that_fit_a_byte_lose_nothing(dtype, offset, span, rng):
+    X = (offset + rng.integers(0, span + 1, (200, 9))).astype(dtype)
+    index = make_index(X)
+    assert index.error_ratio == 0
+    decoded = index.center + index.unit * index.scales[:200, None] * signed_codes(index)
+    assert_array_equal(decoded, X)
+
+
+@pytest.mark.parametrize(("d", "dtype"), [(128, np.float32), (768, np.float32)])
+def test_the_codes_take_little_memory_beside_the_vectors(d, dtype, rng):
+    X = rng.standard_normal((6400, d)).astype(dtype)
+    index = make_index(X)
+    assert np.shares_memory(index.X, X)
+    arrays = [field for field in index if isinstance(field, np.ndarray)]
+    assert sum(array.nbytes for array in arrays) <= 1.27 * X.nbytes
+
+
+def test_the_same_data_give_the_same_arrays(rng):
+    X = rng.standard_normal((70, 5))
+    junk = np.full(10**6, 77, np.uint8)
+    first = make_index(X)
+    del junk
+    for field, again in zip(first, make_index(X.copy()), strict=True):
+        assert_array_equal(field, again)
+
+
+def test_threads_make_the_same_arrays(rng, split_work):
+    X = rng.standard_normal((9000, 5))
+    index = FlatL2Neighbors(n_jobs=3).fit(X)._index
+    for field, expected in zip(index, make_index(X), strict=True):
+        assert_array_equal(field, expected)
+
+
+def test_arrays_of_the_index_cannot_be_written(rng):
+    index = make_index(rng.standard_normal((70, 5)))
+    arrays = [field for field in index if isinstance(field, np.ndarray)]
+    assert len(arrays) == 5
+    assert not any(array.flags.writeable for array in arrays)

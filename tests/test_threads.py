@@ -1,0 +1,192 @@
+"""Threads, forks and interruptions change no answer, and nothing waits for ever."""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import joblib
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from sklearn_ann import FlatL2Neighbors
+from sklearn_ann._cpu import _knn
+from sklearn_ann._cpu._threads import run_blocks
+
+
+@pytest.fixture
+def X(rng):
+    return rng.standard_normal((1000, 8)).astype(np.float32)
+
+
+@pytest.fixture
+def threads_at_work(monkeypatch):
+    """The threads that a search calls its kernel on."""
+    found, kernel = set(), _knn._knn
+
+    def record(*args):
+        found.add(threading.get_ident())
+        # Long enough for every thread to get its share.
+        time.sleep(0.005)
+        kernel(*args)
+
+    monkeypatch.setattr(_knn, "_knn", record)
+    return found
+
+
+# -- n_jobs --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_queries", [2, 1000])
+def test_n_jobs_threads_share_a_search(n_queries, X, threads_at_work, split_work):
+    FlatL2Neighbors(n_jobs=3).fit(X).kneighbors(X[:n_queries])
+    assert len(threads_at_work) == 3
+    assert threading.get_ident() in threads_at_work
+
+
+@pytest.mark.parametrize("n_queries", [1, 1000])
+def test_one_job_is_the_calling_thread(n_queries, X, threads_at_work, split_work):
+    FlatL2Neighbors(n_jobs=1).fit(X).kneighbors(X[:n_queries])
+    assert threads_at_work == {threading.get_ident()}
+
+
+def test_a_small_search_stays_on_the_calling_thread(X, threads_at_work):
+    FlatL2Neighbors(n_jobs=3).fit(X).kneighbors(X[:3])
+    assert threads_at_work == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("n_jobs", [None, -1, 3])
+def test_the_environment_bounds_the_threads(
+    n_jobs, X, threads_at_work, split_work, monkeypatch
+):
+    # joblib's worker processes are told their share of the machine so.
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
+    FlatL2Neighbors(n_jobs=n_jobs).fit(X).kneighbors(X)
+    assert threads_at_work == {threading.get_ident()}
+
+
+# -- many callers --------------------------------------------------------------------
+
+
+def test_eight_threads_search_one_estimator(X, rng, split_work):
+    index = FlatL2Neighbors(n_jobs=3).fit(X)
+    expected_distances, expected_ids = index.kneighbors(X)
+
+    def search(seed):
+        choose = np.random.default_rng(seed)
+        for size in choose.choice([1, 2, 3, 4, 7, 50], 100):
+            start = choose.integers(0, len(X) - size)
+            batch = slice(start, start + size)
+            distances, ids = index.kneighbors(X[batch])
+            assert_array_equal(ids, expected_ids[batch])
+            assert_array_equal(distances, expected_distances[batch])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(search, range(8)))
+
+
+@pytest.mark.parametrize("backend", ["loky", "threading"])
+def test_joblib_around_an_estimator_with_jobs_of_its_own(backend, rng):
+    # Large enough for threads without any constant patched: workers are new processes.
+    X = rng.standard_normal((2048, 48)).astype(np.float32)
+    index = FlatL2Neighbors(n_jobs=2).fit(X)
+    expected = index.kneighbors(X[:400])
+    parallel = joblib.Parallel(n_jobs=2, backend=backend)
+    for found in parallel(joblib.delayed(index.kneighbors)(X[:400]) for _ in range(4)):
+        assert_array_equal(found[0], expected[0])
+        assert_array_equal(found[1], expected[1])
+
+
+_FORK = """
+import os
+import signal
+import numpy as np
+import sklearn_ann._base
+from sklearn_ann import FlatL2Neighbors
+from sklearn_ann._cpu import _knn
+
+sklearn_ann._base._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
+X = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
+index = FlatL2Neighbors(n_jobs=3).fit(X)
+expected = index.kneighbors(X)[1]
+child = os.fork()
+if child == 0:
+    signal.alarm(30)
+    is_same = all((index.kneighbors(X)[1] == expected).all() for _ in range(3))
+    os._exit(0 if is_same else 1)
+_, status = os.waitpid(child, 0)
+assert (index.kneighbors(X)[1] == expected).all()
+print(os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_searches_with_threads_of_its_own(run_script):
+    assert run_script(_FORK) == "0"
+
+
+# -- run_blocks ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 50])
+@pytest.mark.parametrize("n_blocks", [0, 1, 2, 30])
+def test_every_block_is_worked_once(n_threads, n_blocks):
+    done = []
+    run_blocks(
+        lambda *block: done.append(block), ((i, -i) for i in range(n_blocks)), n_threads
+    )
+    assert sorted(done) == [(i, -i) for i in range(n_blocks)]
+
+
+def test_a_kernel_may_hand_out_blocks_itself():
+    done = []
+    run_blocks(
+        lambda i: run_blocks(
+            lambda j: done.append((i, j)), ((j,) for j in range(5)), 3
+        ),
+        ((i,) for i in range(5)),
+        3,
+    )
+    assert sorted(done) == [(i, j) for i in range(5) for j in range(5)]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, IndexError, KeyboardInterrupt, SystemExit, MemoryError]
+)
+@pytest.mark.parametrize("n_threads", [1, 3])
+@pytest.mark.parametrize("place", [0, 5, 299])
+def test_an_exception_stops_the_work_and_is_raised(error, n_threads, place):
+    started = []
+
+    def kernel(i):
+        started.append(i)
+        time.sleep(0.0001)
+        if i == place:
+            raise error("mine")
+
+    with pytest.raises(error, match="mine"):
+        run_blocks(kernel, ((i,) for i in range(300)), n_threads)
+    # Other threads are at most within a few blocks of the one that failed.
+    assert len(started) <= place + 50
+
+
+def test_an_exception_of_a_helper_is_raised_by_the_caller():
+    caller = threading.get_ident()
+    helper_failed = threading.Event()
+
+    def kernel(i):
+        if threading.get_ident() != caller:
+            helper_failed.set()
+            raise ValueError("of a helper")
+        helper_failed.wait(10)
+
+    with pytest.raises(ValueError, match="of a helper"):
+        run_blocks(kernel, ((i,) for i in range(10)), 2)
+
+
+def test_after_an_exception_the_work_goes_on():
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            run_blocks(lambda i: 1 // i, ((i,) for i in range(10)), 3)
+        test_every_block_is_worked_once(3, 30)

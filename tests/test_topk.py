@@ -1,0 +1,52 @@
+"""The selection of the k smallest against NumPy's sort."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from sklearn_ann._cpu._topk import kth_smallest, sort_pairs
+
+VALUES = {
+    "distinct": lambda rng, n: rng.standard_normal(n),
+    "duplicates": lambda rng, n: rng.integers(0, 4, n).astype(np.float64),
+    "equal": lambda rng, n: np.full(n, 3.5),
+    "ascending": lambda rng, n: np.arange(n, dtype=np.float64),
+    "descending": lambda rng, n: np.arange(n, 0, -1, dtype=np.float64),
+    "some inf": lambda rng, n: np.where(rng.random(n) < 0.3, np.inf, rng.random(n)),
+    "all inf": lambda rng, n: np.full(n, np.inf),
+    "signed zeros": lambda rng, n: np.where(rng.random(n) < 0.5, 0.0, -0.0),
+}
+
+
+@pytest.fixture(params=VALUES)
+def make_values(request, rng):
+    return lambda n: VALUES[request.param](rng, n)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 64, 200])
+def test_kth_smallest_is_the_one_of_a_sort(make_values, count):
+    values = make_values(count)
+    before = values.copy()
+    scratch = np.full(count + 5, -1.0)
+    for k in {1, 2, count // 2, count - 1, count} & set(range(1, count + 1)):
+        assert kth_smallest(values, count, k, scratch) == np.sort(values)[k - 1]
+    assert_array_equal(values, before)
+
+
+def test_kth_smallest_ignores_what_lies_behind_count(rng):
+    values = rng.random(50)
+    values[20:] = -1
+    scratch = np.empty(50)
+    assert kth_smallest(values, 20, 3, scratch) == np.sort(values[:20])[2]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 64, 200])
+def test_pairs_are_sorted_by_distance_then_row(make_values, count, rng):
+    sqdists = make_values(count + 3)
+    ids = rng.permutation(count + 3)
+    order = np.lexsort((ids[:count], sqdists[:count]))
+    expected = np.append(sqdists[order], sqdists[count:])
+    expected_ids = np.append(ids[order], ids[count:])
+    sort_pairs(sqdists, ids, count)
+    assert_array_equal(sqdists, expected)
+    assert_array_equal(ids, expected_ids)
