@@ -50,19 +50,37 @@ def filtered(index, Q, thresholds):
         )
 
 
+def assert_codes_keep_their_promise(index):
+    """Rows are near to their codes, and sqnorms are on the safe side."""
+    n = len(index.X)
+    # -inf marks rows that have no codes.
+    is_coded = index.sqnorms[:n] > -np.inf
+    scales = index.scales[:n].astype(np.longdouble)
+    decoded = scales[:, None] * signed_codes(index)
+    errors = (index.X - index.center) / np.longdouble(index.unit) - decoded
+    allowed = index.error_ratio * scales
+    # The bounds allow for what underflows, which is less than this.
+    lengths = np.sqrt((errors**2).sum(axis=1))
+    assert (lengths <= allowed + 1e-30)[is_coded].all()
+    sqnorms = (decoded**2).sum(axis=1) - allowed**2
+    assert (index.sqnorms[:n] <= sqnorms)[is_coded].all()
+
+
 @KINDS
 @WIDTHS
 def test_rows_are_as_near_to_their_codes_as_the_index_says(kind, dtype, d, rng):
     X, _ = vector_kinds.make(kind, dtype, rng, 300, 1, d)
-    index = make_index(X)
-    # -inf marks rows that have no codes.
-    is_coded = index.sqnorms[: len(X)] > -np.inf
-    scales = index.scales[: len(X), None].astype(np.longdouble)
-    decoded = index.center + index.unit * scales * signed_codes(index)
-    errors = np.sqrt(((X - decoded) ** 2).sum(axis=1))
-    # The bounds allow for what underflows, which is less than this.
-    allowed = (index.error_ratio * scales[:, 0] + 1e-30) * index.unit
-    assert (errors <= allowed)[is_coded].all()
+    assert_codes_keep_their_promise(make_index(X))
+
+
+@KINDS
+def test_added_rows_are_as_near_to_their_codes_as_the_index_says(kind, dtype, rng):
+    # These lose nothing to their codes, so that most rows to add lose more.
+    integers = rng.integers(0, 256, (100, 16)).astype(dtype)
+    X, _ = vector_kinds.make(kind, dtype, rng, 300, 1, 16)
+    index = FlatL2Neighbors(n_jobs=1).fit(integers).partial_fit(X)._index
+    assert_array_equal(index.X, np.vstack([integers, X]))
+    assert_codes_keep_their_promise(index)
 
 
 @KINDS

@@ -19,7 +19,6 @@ TIERS = {
     "portable": set(),
     "avx2": _AVX2,
     "avx512bw": _AVX2 | _AVX512,
-    "avx512bw": _AVX2 | _AVX512,
     "avxvnni": _AVX2 | {"avxvnni"},
     "avx512vnni": _AVX2 | _AVX512 | {"avx512vnni"},
 }

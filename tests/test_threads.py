@@ -75,7 +75,7 @@ def test_eight_threads_search_one_estimator(X, rng, split_work):
 
     def search(seed):
         choose = np.random.default_rng(seed)
-        for size in choose.choice([1, 2, 3, 4, 7, 50], 100):
+        for size in choose.choice([1, 2, 3, 4, 7, 50], 1000):
             start = choose.integers(0, len(X) - size)
             batch = slice(start, start + size)
             distances, ids = index.kneighbors(X[batch])
