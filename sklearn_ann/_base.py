@@ -40,14 +40,12 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
 
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-        "radius": [Interval(Real, 0, None, closed="left")],
+        "radius": [Interval(Real, 0, None, closed="both")],
         "metric": [StrOptions({"euclidean", "sqeuclidean", "cosine"})],
         "mode": [StrOptions({"connectivity", "distance"})],
         "device": [str, None],
         "n_jobs": [Integral, None],
     }
-
-    _doc_link_module = "sklearn_ann"
 
     # -- fitting ---------------------------------------------------------------------
 

@@ -94,7 +94,7 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         mode : {'connectivity', 'distance'}, default='connectivity'
             Ones, or distances in the units of `metric`.
         sort_results : bool, default=False
-            Whether to sort each row by distance; needs ``mode="distance"``.
+            Whether to sort each row by distance.
 
         Returns
         -------
@@ -103,8 +103,6 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         self._check_fitted()
         check_mode(mode)
-        if sort_results and mode != "distance":
-            raise ValueError("mode must be 'distance' if sort_results is True.")
         found = self._radius_neighbors(X, radius, sort_results)
         return self._csr(*found, mode)
 

@@ -197,8 +197,6 @@ def test_bad_radius(radius, error, message, search, is_argument, index):
 def test_sorting_without_distances_is_refused(index):
     with pytest.raises(ValueError, match="return_distance must be True"):
         index.radius_neighbors(None, 1.0, return_distance=False, sort_results=True)
-    with pytest.raises(ValueError, match="mode must be 'distance'"):
-        index.radius_neighbors_graph(None, 1.0, sort_results=True)
 
 
 @pytest.mark.parametrize("mode", ["blah", None, "Distance"])

@@ -79,6 +79,17 @@ def test_distances_that_overflow_still_name_real_rows(size, rng):
     assert_array_equal(distances[:3, 0], 0.0)
 
 
+@pytest.mark.parametrize("n_queries", [1, 50])
+def test_threads_agree_on_distances_that_overflow(n_queries, rng, split_work):
+    X = 1e200 * rng.uniform(-1, 1, (300, 4))
+    index = FlatL2Neighbors(290, n_jobs=1).fit(X)
+    distances, ids = index.kneighbors(X[:n_queries])
+    found = index.set_params(n_jobs=3).kneighbors(X[:n_queries])
+    assert np.isinf(distances).any()
+    assert_array_equal(found[0], distances)
+    assert_array_equal(found[1], ids)
+
+
 def test_many_neighbors_of_many_rows(rng):
     X, Q = vector_kinds.make(vector_kinds.bits, np.float32, rng, 3000, 5, 24)
     found = FlatL2Neighbors(metric="sqeuclidean").fit(X).kneighbors(Q, 1000)

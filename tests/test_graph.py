@@ -62,6 +62,14 @@ def test_radius_neighbors_graph_equals_scikit_learn(mode, with_queries, radius, 
         )
 
 
+def test_sorting_a_radius_graph_is_the_same_in_both_modes(X, Q):
+    index = FlatL2Neighbors(radius=1.9).fit(X)
+    weighted = index.radius_neighbors_graph(Q, mode="distance", sort_results=True)
+    ones = index.radius_neighbors_graph(Q, mode="connectivity", sort_results=True)
+    assert (ones.indices == weighted.indices).all()
+    assert (ones.data == 1).all()
+
+
 @MODES
 @pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine"])
 @pytest.mark.parametrize("n_neighbors", [1, 5, 118])

@@ -1,5 +1,6 @@
 """The same numbers give the same answers, however they are stored."""
 
+import inspect
 import pickle
 
 import joblib
@@ -10,7 +11,7 @@ import reference
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors
-from sklearn_ann._cpu import _knn
+from sklearn_ann._cpu import _knn, _radius
 
 
 def read_only(X):
@@ -128,28 +129,33 @@ def test_inputs_are_not_changed(X, Q):
         assert X.flags.writeable
 
 
-def test_one_compiled_kernel_serves_every_form_of_float32(X, Q, tmp_path, split_work):
+def test_a_kernel_is_compiled_once_for_each_pair_of_dtypes(X, Q, tmp_path):
     X, Q = X.astype(np.float32), Q.astype(np.float32)
-    index = FlatL2Neighbors(n_jobs=1).fit(X)
-    index.kneighbors(Q)
-    n_compiled = len(_knn._knn.signatures)
+    index = FlatL2Neighbors().fit(X)
     path = tmp_path / "index.joblib"
     joblib.dump(index, path)
     indexes = [
         index,
-        FlatL2Neighbors(n_jobs=1).fit(memory_map(X, tmp_path)),
-        FlatL2Neighbors(n_jobs=1).fit(X[:80]).partial_fit(X[80:]),
-        FlatL2Neighbors(n_jobs=2).fit(X),
-        FlatL2Neighbors(n_jobs=1, metric="cosine").fit(X),
+        FlatL2Neighbors().fit(memory_map(X, tmp_path)),
+        FlatL2Neighbors().fit(unaligned(X)),
+        FlatL2Neighbors().fit(X[:80]).partial_fit(X[80:]),
+        FlatL2Neighbors(metric="cosine").fit(X),
         pickle.loads(pickle.dumps(index, protocol=5)),
         pickle.loads(pickle.dumps(index, protocol=2)),
         joblib.load(path),
         joblib.load(path, mmap_mode="r"),
     ]
+    forms = (Q, Q[:1], read_only(Q), memory_map(Q, tmp_path), unaligned(Q))
     for used in indexes:
-        for queries in (Q, Q[:1], read_only(Q), memory_map(Q, tmp_path), unaligned(Q)):
+        for queries in (*forms, None, np.asfortranarray(Q), pd.DataFrame(Q)):
             used.kneighbors(queries)
-            used.kneighbors(np.asfortranarray(queries))
-            used.kneighbors(pd.DataFrame(queries))
-        used.kneighbors(None)
-    assert len(_knn._knn.signatures) == n_compiled
+            used.radius_neighbors(queries)
+    for kernel in (_knn._knn, _radius._radius):
+        names = list(inspect.signature(kernel.py_func).parameters)
+        Q_at, index_at = names.index("Q"), names.index("index")
+        pairs = [
+            (str(types[Q_at].dtype), str(types[index_at].types[0].dtype))
+            for types in kernel.signatures
+        ]
+        assert ("float32", "float32") in pairs
+        assert len(pairs) == len(set(pairs))

