@@ -84,6 +84,8 @@ def test_documented_defaults_are_the_real_ones(estimator):
         assert parameter.type.endswith(f"default={defaults[parameter.name]!r}")
 
 
-def test_parameters_of_the_estimator_are_shown_with_their_texts():
-    html = FlatL2Neighbors()._repr_html_()
-    assert "Neighbours for each query" in html
+def test_the_html_of_the_estimator_links_to_no_page_that_does_not_exist():
+    # scikit-learn would look for the page of the class on its own site.
+    html = FlatL2Neighbors(n_neighbors=7).fit(np.eye(9))._repr_html_()
+    assert "n_neighbors" in html
+    assert "FlatL2Neighbors.html" not in html

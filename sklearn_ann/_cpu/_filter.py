@@ -18,8 +18,7 @@ import numpy as np
 
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import (
-    QUERY_DTYPE,
-    QUERY_ORDER,
+    QUERY_LEVELS,
     TILE,
     dot_one,
     dot_tile,
@@ -37,7 +36,7 @@ SLACK = 1 + 1e-9
 class Block(NamedTuple):
     """Encoded queries, what the filter needs of them, and their candidates."""
 
-    codes: np.ndarray  # (padded, steps, 4)     QUERY_DTYPE
+    codes: np.ndarray  # (padded, steps, 4)     int8
     biases: np.ndarray  # (padded,)             int32    undo the offset of rows
     scales: np.ndarray  # (padded,)             float64  in units
     sqnorms: np.ndarray  # (padded,)            float64  of the decoded query
@@ -58,7 +57,7 @@ def _empty_block(n, steps, capacity):
     """A block for n queries, padded to whole tiles, without neighbours so far."""
     padded = n if n == 1 else (n + TILE - 1) // TILE * TILE
     return Block(
-        np.zeros((padded, steps, 4), QUERY_DTYPE),
+        np.zeros((padded, steps, 4), np.int8),
         np.zeros(padded, np.int32),
         np.zeros(padded),
         np.zeros(padded),
@@ -83,7 +82,7 @@ def encode_queries(start, stop, Q, index, capacity):
     centred, decoded, codes = np.empty((1, d)), np.empty((1, d)), np.empty(d, np.int8)
     # The largest code for which no dot product overflows 32 bits. One less, because
     # integer vectors also have the code -128.
-    levels = min(127, (2**31 - 1) // (OFFSET * d) - 1)
+    levels = min(QUERY_LEVELS, (2**31 - 1) // (OFFSET * d) - 1)
     per_unit = 1.0 / index.unit
     for i in range(n):
         is_finite = True
@@ -98,7 +97,7 @@ def encode_queries(start, stop, Q, index, capacity):
         )
         sum_codes = np.int64(0)
         for t in range(d):
-            block.codes[i, t // 4, QUERY_ORDER[t % 4]] = codes[t]
+            block.codes[i, t // 4, t % 4] = codes[t]
             sum_codes += codes[t]
         block.biases[i] = np.int32(-OFFSET * sum_codes)
         block.scales[i] = scale
@@ -110,21 +109,28 @@ def encode_queries(start, stop, Q, index, capacity):
 
 
 @jit
-def set_threshold(block, i, threshold, error_ratio):
-    """Drop rows further than `threshold` (in units) from query i from now on.
+def threshold_terms(threshold, query_sqnorm, query_error, error_ratio):
+    """Base and limit of ``survivors`` for rows within `threshold` (in units).
 
-    ``survivors`` drops a row if ``|q' - x'| > reach + error(x)``, both sides squared,
-    with ``reach = threshold + error(q)`` and ``error(x) <= error_ratio * scale(x)``.
-    The limit is rounded up by ROUNDING of each term, and by what may underflow.
+    It drops a row if ``|q' - x'| > reach + error(x)``, both sides squared, with
+    ``reach = threshold + error(q)`` and ``error(x) <= error_ratio * scale(x)``. The
+    limit is rounded up by ROUNDING of each term, and by what may underflow.
     """
-    block.thresholds[i] = threshold
     if threshold == np.inf:
-        block.limits[i] = np.inf
-        return
-    reach = threshold * SLACK + block.errors[i]
-    limit = reach * reach * (1 + ROUNDING) - block.sqnorms[i] * (1 - ROUNDING)
-    block.bases[i] = np.float32(2.0 * reach * error_ratio * (1 + ROUNDING))
-    block.limits[i] = np.float32(limit + 1e-6 * abs(limit) + 1e-30)
+        return np.float32(0.0), np.float32(np.inf)
+    reach = threshold * SLACK + query_error
+    limit = reach * reach * (1 + ROUNDING) - query_sqnorm * (1 - ROUNDING)
+    base = 2.0 * reach * error_ratio * (1 + ROUNDING)
+    return np.float32(base), np.float32(limit + 1e-6 * abs(limit) + 1e-30)
+
+
+@jit
+def set_threshold(block, i, threshold, error_ratio):
+    """Drop rows further than `threshold` (in units) from query i from now on."""
+    block.thresholds[i] = threshold
+    block.bases[i], block.limits[i] = threshold_terms(
+        threshold, block.sqnorms[i], block.errors[i], error_ratio
+    )
 
 
 @jit

@@ -15,7 +15,13 @@ import itertools
 
 import numpy as np
 
-from sklearn_ann._cpu._filter import SLACK, encode_queries, filter_panels, set_threshold
+from sklearn_ann._cpu._filter import (
+    SLACK,
+    encode_queries,
+    filter_panels,
+    set_threshold,
+    threshold_terms,
+)
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE, sqdist
 from sklearn_ann._cpu._threads import run_blocks
@@ -34,42 +40,65 @@ _MIN_WORK = 2**24
 
 
 @jit
-def _shrink(block, i, k, index, scratch):
-    """Lower the threshold of query i and drop the candidates that lie above it."""
-    count = block.counts[i]
-    if count < k:
-        return
-    threshold = kth_smallest(block.uppers[i], count, k, scratch)
-    set_threshold(block, i, min(threshold, block.thresholds[i]), index.error_ratio)
-    limit = block.thresholds[i] * SLACK
-    kept = 0
-    for c in range(count):
-        if block.lowers[i, c] <= limit:
-            block.lowers[i, kept] = block.lowers[i, c]
-            block.uppers[i, kept] = block.uppers[i, c]
-            block.rows[i, kept] = block.rows[i, c]
-            kept += 1
-    block.counts[i] = kept
+def _shrink(block, k, error_ratio, scratch):
+    """Lower the threshold of each list beyond its mark; drop candidates above it.
+
+    Returns whether some list has become too long for another panel all the same.
+    """
+    # Taken out of the tuple once, see ``filter_panels``.
+    _, _, _, sqnorms, errors, thresholds, _, bases, limits = block[:9]
+    counts, marks, lowers, uppers, rows = block[9:]
+    longest = lowers.shape[1] - PANEL
+    is_stuck = False
+    for i in range(len(counts)):
+        count = counts[i]
+        if count <= marks[i]:
+            continue
+        if count >= k:
+            threshold = min(kth_smallest(uppers[i], count, k, scratch), thresholds[i])
+            thresholds[i] = threshold
+            bases[i], limits[i] = threshold_terms(
+                threshold, sqnorms[i], errors[i], error_ratio
+            )
+            kept = 0
+            for c in range(count):
+                if lowers[i, c] <= threshold * SLACK:
+                    lowers[i, kept] = lowers[i, c]
+                    uppers[i, kept] = uppers[i, c]
+                    rows[i, kept] = rows[i, c]
+                    kept += 1
+            counts[i] = kept
+        marks[i] = counts[i] + _growth(k)
+        is_stuck |= marks[i] > longest
+    return is_stuck
 
 
 @jit
 def _measure(block, i, k, Q, query, index, scratch):
-    """Sort the candidates of query i by exact distance and keep the k nearest.
+    """Measure the candidates of query i and keep the k nearest, in order.
 
     The exact squared distances are left in `scratch`.
     """
-    X, rows, count = index.X, block.rows[i], block.counts[i]
+    X, lowers, uppers, rows = index.X, block.lowers[i], block.uppers[i], block.rows[i]
+    count = block.counts[i]
+    sort_pairs(lowers, rows, count)
+    n_measured, farthest = 0, 0.0
     for c in range(count):
+        if c >= k and lowers[c] > np.sqrt(farthest) / index.unit * SLACK:
+            break
         scratch[c] = sqdist(X, rows[c], Q, query)
-    sort_pairs(scratch, rows, count)
-    kept = min(count, k)
+        n_measured = c + 1
+        if c < k:
+            farthest = max(farthest, scratch[c])
+    sort_pairs(scratch, rows, n_measured)
+    kept = min(n_measured, k)
     for c in range(kept):
         distance = np.sqrt(scratch[c]) / index.unit
-        block.lowers[i, c] = distance / SLACK
-        block.uppers[i, c] = distance * SLACK
+        lowers[c], uppers[c] = distance / SLACK, distance * SLACK
     block.counts[i] = kept
+    block.marks[i] = kept + _growth(k)
     if kept == k:
-        threshold = min(block.uppers[i, k - 1], block.thresholds[i])
+        threshold = min(uppers[k - 1], block.thresholds[i])
         set_threshold(block, i, threshold, index.error_ratio)
 
 
@@ -85,21 +114,19 @@ def _knn(
     ids,          # OUT  (nq, k)        int64    -1 where there is none
 ):
     k = sqdists.shape[1]
-    growth, capacity = _growth(k), _capacity(k)
+    capacity = _capacity(k)
     block = encode_queries(start, stop, Q, index, capacity)
-    dots = np.empty((TILE, PANEL), np.int32)
-    scratch = np.empty(capacity)
+    dots, scratch = np.empty((TILE, PANEL), np.int32), np.empty(capacity)
     panel = first_panel
     while panel < last_panel:
         panel = filter_panels(panel, last_panel, block, index, dots)
-        for i in range(stop - start):
-            if block.counts[i] > block.marks[i]:
-                _shrink(block, i, k, index, scratch)
-                if block.counts[i] + growth > capacity - PANEL:
+        if _shrink(block, k, index.error_ratio, scratch):
+            for i in range(stop - start):
+                if block.marks[i] > capacity - PANEL:
                     _measure(block, i, k, Q, start + i, index, scratch)
-                block.marks[i] = block.counts[i] + growth
+    block.marks[:] = -1
+    _shrink(block, k, index.error_ratio, scratch)
     for i in range(stop - start):
-        _shrink(block, i, k, index, scratch)
         _measure(block, i, k, Q, start + i, index, scratch)
         found = block.counts[i]
         for c in range(k):

@@ -11,19 +11,19 @@ tier       needs                          one multiply-add step
 ========== ============================== ==========================================
 avx512vnni AVX-512 VNNI                   ``vpdpbusd``, 16 rows x 4 features
 avxvnni    AVX-VNNI, or VNNI with VL      ``vpdpbusd``, 8 rows x 4 features
-avx512bw   AVX-512 BW                     ``vpmaddwd``, 16 rows x 2 features, twice
-avx2       AVX2                           ``vpmaddwd``, 8 rows x 2 features, twice
+avx512bw   AVX-512 BW                     ``vpmaddubsw``, 16 rows x 4 features
+avx2       AVX2                           ``vpmaddubsw``, 8 rows x 4 features
 portable   nothing                        32-bit multiplications, 8 rows
 ========== ============================== ==========================================
 
-Integer arithmetic is exact, so every tier gives the same numbers.
+Integer arithmetic is exact. Tiers differ in how fine the codes of a query may be, that
+is, in how many rows the filter leaves; the answers are the same.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -98,51 +98,38 @@ class _Tier(NamedTuple):
     name: str
     lanes: int  # rows in one vector
     vectors: int  # vectors of rows held in registers at once
-    query_dtype: type  # of query codes: what a broadcast hands to multiply_add
-    query_order: tuple  # where each of 4 features stands in a step of query codes
-    split_rows: callable  # (builder, codes) -> operands, widened to the query's dtype
-    multiply_add: callable  # (builder, acc, row operands, query operands) -> acc
+    query_levels: int  # the largest code of a query
+    multiply_add: callable  # (builder, acc, rows, query) -> acc
 
 
-def _keep(builder, codes):
-    return (codes,)
-
-
-def _vpdpbusd(builder, acc, rows, queries):
+def _vpdpbusd(builder, acc, rows, query):
     name = f"llvm.x86.avx512.vpdpbusd.{32 * acc.type.count}"
     function = _function(builder, name, acc.type, [acc.type] * 3)
-    return builder.call(function, [acc, *rows, *queries])
+    return builder.call(function, [acc, rows, query])
 
 
-def _split_words(builder, codes):
-    """Features 0 and 2, then 1 and 3, as 16-bit numbers."""
-    words_type = ir.VectorType(_I16, 2 * codes.type.count)
-    words = builder.bitcast(codes, words_type)
-    even = builder.and_(words, _constant(words_type, 255))
-    return even, builder.lshr(words, _constant(words_type, 8))
+def _vpmaddubsw(builder, acc, rows, query):
+    # Pairs of products are added in 16 bits, which saturate: 2 * 255 * 63 does not.
+    to_words, to_ints = {
+        8: ("llvm.x86.avx2.pmadd.ub.sw", "llvm.x86.avx2.pmadd.wd"),
+        16: ("llvm.x86.avx512.pmaddubs.w.512", "llvm.x86.avx512.pmaddw.d.512"),
+    }[acc.type.count]
+    bytes_type = ir.VectorType(_I8, 4 * acc.type.count)
+    words_type = ir.VectorType(_I16, 2 * acc.type.count)
+    function = _function(builder, to_words, words_type, [bytes_type] * 2)
+    operands = [builder.bitcast(operand, bytes_type) for operand in (rows, query)]
+    words = builder.call(function, operands)
+    function = _function(builder, to_ints, acc.type, [words_type] * 2)
+    ints = builder.call(function, [words, _constant(words_type, 1)])
+    return builder.add(acc, ints)
 
 
-def _vpmaddwd(builder, acc, rows, queries):
-    names = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
-    words = rows[0].type
-    function = _function(builder, names[acc.type.count], acc.type, [words, words])
-    for row, query in zip(rows, queries, strict=True):
-        products = builder.call(function, [row, builder.bitcast(query, words)])
-        acc = builder.add(acc, products)
-    return acc
-
-
-def _split_bytes(builder, codes, shift_right=None):
-    """The four features as 32-bit numbers."""
-    shift_right = shift_right or builder.lshr
-    lifted = [builder.shl(codes, _constant(codes.type, 24 - 8 * t)) for t in range(4)]
-    return [shift_right(value, _constant(codes.type, 24)) for value in lifted]
-
-
-def _multiply(builder, acc, rows, queries):
-    signed = _split_bytes(builder, *queries, shift_right=builder.ashr)
-    for row, query in zip(rows, signed, strict=True):
-        acc = builder.add(acc, builder.mul(row, query))
+def _multiply(builder, acc, rows, query):
+    for t in range(4):
+        lift, drop = _constant(acc.type, 24 - 8 * t), _constant(acc.type, 24)
+        row = builder.lshr(builder.shl(rows, lift), drop)
+        signed = builder.ashr(builder.shl(query, lift), drop)
+        acc = builder.add(acc, builder.mul(row, signed))
     return acc
 
 
@@ -150,24 +137,21 @@ def _select_tier():
     """The best tier among the features that LLVM generates code for."""
     _, _, features = cpu_target.target_context.codegen().magic_tuple()
     have = {name[1:] for name in features.split(",") if name.startswith("+")}
-    in_order, even_first = (0, 1, 2, 3), (0, 2, 1, 3)
     if {"avx512vnni", "avx512bw"} <= have:
-        return _Tier("avx512vnni", 16, 4, np.int8, in_order, _keep, _vpdpbusd)
+        return _Tier("avx512vnni", 16, 4, 127, _vpdpbusd)
     if "avxvnni" in have or {"avx512vnni", "avx512vl"} <= have:
-        return _Tier("avxvnni", 8, 2, np.int8, in_order, _keep, _vpdpbusd)
+        return _Tier("avxvnni", 8, 2, 127, _vpdpbusd)
     if "avx512bw" in have:
-        return _Tier("avx512bw", 16, 4, np.int16, even_first, _split_words, _vpmaddwd)
+        return _Tier("avx512bw", 16, 4, 63, _vpmaddubsw)
     if "avx2" in have:
-        return _Tier("avx2", 8, 2, np.int16, even_first, _split_words, _vpmaddwd)
-    return _Tier("portable", 8, 2, np.int8, in_order, _split_bytes, _multiply)
+        return _Tier("avx2", 8, 2, 63, _vpmaddubsw)
+    return _Tier("portable", 8, 2, 127, _multiply)
 
 
 _TIER = _select_tier()
 
-# How the tile wants the codes of a query: their dtype, and the place of each feature
-# within a step of four.
-QUERY_DTYPE = _TIER.query_dtype
-QUERY_ORDER = _TIER.query_order
+# The largest code of a query that the tile takes. Rows use all of a byte.
+QUERY_LEVELS = _TIER.query_levels
 
 
 def simd_tier():
@@ -189,26 +173,20 @@ def _emit_tile(builder, n_queries, steps, rows, queries, biases, dots):
         start = _splat(builder, acc_type, bias)
         for j in range(tier.vectors):
             accs[i, j] = cgutils.alloca_once_value(builder, start)
-    step_bytes = 4 * np.dtype(tier.query_dtype).itemsize
-    query_bytes = _bytes(builder, steps, step_bytes)
+    query_bytes = _bytes(builder, steps, 4)
     with cgutils.for_range(builder, steps) as loop:
         at = _bytes(builder, loop.index, 4 * PANEL)
-        row_operands = []
+        row_codes = []
         for j in range(tier.vectors):
             offset = builder.add(at, ir.Constant(_I64, vector_bytes * j))
-            codes = _load(builder, rows, offset, acc_type)
-            row_operands.append(tier.split_rows(builder, codes))
+            row_codes.append(_load(builder, rows, offset, acc_type))
         for i in range(n_queries):
             offset = builder.mul(query_bytes, ir.Constant(_I64, i))
-            offset = builder.add(offset, _bytes(builder, loop.index, step_bytes))
-            query_operands = []
-            for byte in range(0, step_bytes, 4):
-                at = builder.add(offset, ir.Constant(_I64, byte))
-                word = _load(builder, queries, at, _I32)
-                query_operands.append(_splat(builder, acc_type, word))
-            for j, operands in enumerate(row_operands):
+            offset = builder.add(offset, _bytes(builder, loop.index, 4))
+            four = _splat(builder, acc_type, _load(builder, queries, offset, _I32))
+            for j, codes in enumerate(row_codes):
                 acc = builder.load(accs[i, j])
-                acc = tier.multiply_add(builder, acc, operands, query_operands)
+                acc = tier.multiply_add(builder, acc, codes, four)
                 builder.store(acc, accs[i, j])
     for (i, j), acc in accs.items():
         offset = ir.Constant(_I64, 4 * PANEL * i + vector_bytes * j)
@@ -230,8 +208,7 @@ def _make_dot(n_queries):
             steps = _length(builder, codes, 1)
             panel_bytes = _bytes(builder, steps, 4 * PANEL)
             rows = _pointer(builder, codes.data, builder.mul(panel, panel_bytes), _I8)
-            step_bytes = 4 * np.dtype(_TIER.query_dtype).itemsize
-            offset = builder.mul(first, _bytes(builder, steps, step_bytes))
+            offset = builder.mul(first, _bytes(builder, steps, 4))
             query = _pointer(builder, queries.data, offset, _I8)
             bias = _pointer(builder, biases.data, _bytes(builder, first, 4), _I8)
             rows_per_pass = _TIER.lanes * _TIER.vectors
@@ -257,7 +234,7 @@ def _make_dot(n_queries):
 # dot_*(
 #     codes,    # IN   (n_panels, steps, 64, 4)  uint8
 #     panel,    # IN   int
-#     queries,  # IN   (nq, steps, 4)            QUERY_DTYPE, in QUERY_ORDER
+#     queries,  # IN   (nq, steps, 4)            int8    up to QUERY_LEVELS
 #     first,    # IN   int                       first query of the tile
 #     biases,   # IN   (nq,)                     int32   added to each dot product
 #     dots,     # OUT  (4, 64)                   int32   one row per query of the tile
