@@ -96,7 +96,7 @@ def test_eight_threads_search_one_estimator(X, rng, split_work):
 @pytest.mark.parametrize("backend", ["loky", "threading"])
 def test_joblib_around_an_estimator_with_jobs_of_its_own(backend, rng):
     # Large enough for threads without any constant patched: workers are new processes.
-    X = rng.standard_normal((2048, 48)).astype(np.float32)
+    X = rng.standard_normal((16384, 64)).astype(np.float32)
     index = FlatL2Neighbors(n_jobs=2).fit(X)
     expected = index.kneighbors(X[:400])
     parallel = joblib.Parallel(n_jobs=2, backend=backend)
