@@ -23,7 +23,7 @@ from sklearn_ann._cpu._filter import (
     threshold_terms,
 )
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._simd import TILE, sqdist
+from sklearn_ann._cpu._simd import TILE, prefetch_row, sqdist
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._cpu._topk import kth_smallest, sort_pairs
 from sklearn_ann._layout import PANEL, read_only
@@ -88,6 +88,8 @@ def _measure(block, i, k, Q, query, index, scratch):
     for c in range(count):
         if c >= k and lowers[c] > np.sqrt(farthest) / index.unit * SLACK:
             break
+        if c + 1 < count:
+            prefetch_row(X, rows[c + 1])
         scratch[c] = sqdist(X, rows[c], Q, query)
         n_measured = c + 1
         if c < k:

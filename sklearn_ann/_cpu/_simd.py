@@ -1,8 +1,8 @@
 """Vector arithmetic that Numba's own loops cannot express, emitted as LLVM IR.
 
-Four things: a tile of integer dot products, the comparison that turns 64 bounds into
-64 bits, the exact distance, and the lowest set bit. Everything is generic vector IR,
-which LLVM lowers to any machine, except the multiply-add of the tile: that one has
+Five things: a tile of integer dot products, the comparison that turns 64 bounds into
+64 bits, the lowest set bit, the exact distance, and a prefetch. All is generic vector
+IR, which LLVM lowers to any machine, except the multiply-add of the tile: that one has
 tiers, chosen once from the features that LLVM targets. (An intrinsic that the target
 lacks aborts the process, so what the processor could do is the wrong question.)
 
@@ -359,5 +359,25 @@ def sqdist(typingctx, X, i, Y, j):
             value = builder.extract_element(lanes, ir.Constant(_I32, lane))
             result = builder.fadd(result, value)
         return result
+
+    return signature, generate
+
+
+@intrinsic
+def prefetch_row(typingctx, X, i):
+    """Ask for ``X[i]`` to be in the cache soon."""
+    signature = types.void(X, types.intp)
+
+    def generate(context, builder, signature, args):
+        row = _row(context, builder, signature.args[0], *args)
+        arguments = [_I8.as_pointer(), _I32, _I32, _I32]
+        prefetch = _function(builder, "llvm.prefetch.p0i8", ir.VoidType(), arguments)
+        hints = [ir.Constant(_I32, hint) for hint in (0, 3, 1)]  # read, keep, data
+        size = 4 if row.item_type == _FLOAT else 8
+        zero, line = ir.Constant(_I64, 0), ir.Constant(_I64, 64)
+        end = _bytes(builder, row.length, size)
+        with cgutils.for_range_slice(builder, zero, end, line) as (at, _):
+            builder.call(prefetch, [_pointer(builder, row.data, at, _I8), *hints])
+        return context.get_dummy_value()
 
     return signature, generate
