@@ -2,7 +2,7 @@
 
 The list of candidates is kept short: k of them are no further than the k-th smallest
 upper bound, which is the new threshold, and those whose lower bound lies above it go.
-At the end the remaining ones (18 of 14504 sentence embeddings) are measured exactly.
+At the end those that remain are measured exactly.
 
 A row is dropped only when it is strictly further than k others, so ties are all there
 to be resolved by row number. Data that defeats the bounds costs time, never a
@@ -146,7 +146,7 @@ def _growth(k):
 
 @jit
 def _capacity(k):
-    """Length of a list: k neighbours, as many that bounds cannot tell from them, ..."""
+    """Length of a list: neighbours, rows that bounds cannot tell from them, a panel."""
     return 2 * k + 32 + _growth(k) + PANEL
 
 
