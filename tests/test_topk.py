@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_ann._cpu._topk import kth_smallest, sort_pairs
+from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
 
 VALUES = {
     "distinct": lambda rng, n: rng.standard_normal(n),
@@ -24,20 +24,27 @@ def make_values(request, rng):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 10, 64, 200])
-def test_kth_smallest_is_the_one_of_a_sort(make_values, count):
-    values = make_values(count)
+def test_bound_of_the_kth_smallest_is_not_below_it_and_hardly_above(make_values, count):
+    values = np.abs(make_values(count))
     before = values.copy()
-    scratch = np.full(count + 5, -1.0)
     for k in {1, 2, count // 2, count - 1, count} & set(range(1, count + 1)):
-        assert kth_smallest(values, count, k, scratch) == np.sort(values)[k - 1]
+        kth = np.sort(values)[k - 1]
+        bound = above_kth_smallest(values, count, k)
+        assert bound >= kth
+        finite = values[np.isfinite(values)]
+        assert np.isinf(kth) or bound - kth <= finite.max() / 1000
     assert_array_equal(values, before)
 
 
-def test_kth_smallest_ignores_what_lies_behind_count(rng):
-    values = rng.random(50)
-    values[20:] = -1
-    scratch = np.empty(50)
-    assert kth_smallest(values, 20, 3, scratch) == np.sort(values[:20])[2]
+def test_bound_of_the_kth_smallest_ignores_what_lies_behind_count(rng):
+    values = 1 + rng.random(50)
+    values[20:] = 0
+    assert above_kth_smallest(values, 20, 3) >= np.sort(values[:20])[2]
+
+
+def test_bound_of_the_kth_smallest_is_infinite_for_fewer_than_k():
+    assert above_kth_smallest(np.array([1.0, 2.0, np.inf]), 3, 3) == np.inf
+    assert above_kth_smallest(np.ones(2), 2, 3) == np.inf
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 64, 200])

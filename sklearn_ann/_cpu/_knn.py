@@ -1,7 +1,7 @@
 """Exact nearest neighbours: filter with the codes, measure what is left.
 
-The list of candidates is kept short: k of them are no further than the k-th smallest
-upper bound, which is the new threshold, and those whose lower bound lies above it go.
+The list of candidates is kept short: where k of them have an upper bound no larger than
+some distance, that is the new threshold, and those whose lower bound lies above it go.
 At the end those that remain are measured exactly.
 
 A row is dropped only when it is strictly further than k others, so ties are all there
@@ -25,7 +25,7 @@ from sklearn_ann._cpu._filter import (
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE, prefetch_row, sqdist
 from sklearn_ann._cpu._threads import run_blocks
-from sklearn_ann._cpu._topk import kth_smallest, sort_pairs
+from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
 from sklearn_ann._layout import PANEL, read_only
 
 # Codes of the queries of a block stay in the L2 cache while the panels stream by.
@@ -42,7 +42,7 @@ _QUERIES_PER_READ = 8
 
 
 @jit
-def _shrink(block, k, error_ratio, scratch):
+def _shrink(block, k, error_ratio):
     """Lower the threshold of each list beyond its mark; drop candidates above it.
 
     Returns whether some list has become too long for another panel all the same.
@@ -57,18 +57,19 @@ def _shrink(block, k, error_ratio, scratch):
         if count <= marks[i]:
             continue
         if count >= k:
-            threshold = min(kth_smallest(uppers[i], count, k, scratch), thresholds[i])
+            threshold = min(above_kth_smallest(uppers[i], count, k), thresholds[i])
             thresholds[i] = threshold
             bases[i], limits[i] = threshold_terms(
                 threshold, sqnorms[i], errors[i], error_ratio
             )
             kept = 0
             for c in range(count):
-                if lowers[i, c] <= threshold * SLACK:
-                    lowers[i, kept] = lowers[i, c]
-                    uppers[i, kept] = uppers[i, c]
-                    rows[i, kept] = rows[i, c]
-                    kept += 1
+                # Copied in any case: a branch here is predicted wrongly half the time.
+                lower = lowers[i, c]
+                lowers[i, kept] = lower
+                uppers[i, kept] = uppers[i, c]
+                rows[i, kept] = rows[i, c]
+                kept += lower <= threshold * SLACK
             counts[i] = kept
         marks[i] = counts[i] + _growth(k)
         is_stuck |= marks[i] > longest
@@ -124,12 +125,12 @@ def _knn(
     panel = first_panel
     while panel < last_panel:
         panel = filter_panels(panel, last_panel, block, index, dots)
-        if _shrink(block, k, index.error_ratio, scratch):
+        if _shrink(block, k, index.error_ratio):
             for i in range(stop - start):
                 if block.marks[i] > capacity - PANEL:
                     _measure(block, i, k, Q, start + i, index, scratch)
     block.marks[:] = -1
-    _shrink(block, k, index.error_ratio, scratch)
+    _shrink(block, k, index.error_ratio)
     for i in range(stop - start):
         _measure(block, i, k, Q, start + i, index, scratch)
         found = block.counts[i]
