@@ -1,6 +1,8 @@
 """Nearest-neighbour search for scikit-learn: exact where it says exact, and fast."""
 
+from sklearn_ann._faiss import from_faiss
 from sklearn_ann._flat import FlatL2Neighbors
+from sklearn_ann._ivf_flat import IVFFlatNeighbors
 from sklearn_ann._version import __version__
 
-__all__ = ["FlatL2Neighbors", "__version__"]
+__all__ = ["FlatL2Neighbors", "IVFFlatNeighbors", "__version__", "from_faiss"]

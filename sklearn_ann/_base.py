@@ -22,6 +22,7 @@ from sklearn_ann._checks import check_enough_rows, check_n_neighbors, check_radi
 from sklearn_ann._graph import NeighborsGraphMixin
 from sklearn_ann._layout import read_only_index
 from sklearn_ann._metrics import distances_from, largest_sqdist, vectors_to_index
+from sklearn_ann._storage import GrowingArrays
 from sklearn_ann._version import __version__
 
 _DTYPES = [np.float64, np.float32]
@@ -67,10 +68,16 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         self : object
             The fitted estimator.
         """
+        return self._fit(X, self._build)
+
+    def _fit(self, X, build):
+        """Make the index with ``build(vectors)``."""
         X = self._validate(X, reset=True)
         self.effective_metric_ = self.metric
         self.effective_metric_params_ = {}
-        self._index = self._build(self._vectors(X))
+        self._storage = GrowingArrays()
+        self._index_dtype = X.dtype
+        self._index = build(self._vectors(X))
         self._set_n_samples(len(X))
         return self
 
@@ -93,6 +100,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         if not hasattr(self, "_index"):
             return self.fit(X)
         X = self._validate(X, reset=False)
+        self._index_dtype = np.result_type(self._index_dtype, X)
         self._index = self._add(self._vectors(X))
         self._set_n_samples(self.n_samples_fit_ + len(X))
         return self
@@ -308,7 +316,10 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         return min(n_threads, int(os.environ.get("NUMBA_NUM_THREADS", n_threads)))
 
     def __getstate__(self):
-        return {**super().__getstate__(), "_sklearn_ann_version": __version__}
+        state = {**super().__getstate__(), "_sklearn_ann_version": __version__}
+        # A copy has a storage of its own: see GrowingArrays.
+        state.pop("_storage", None)
+        return state
 
     def __setstate__(self, state):
         state = dict(state)
@@ -323,12 +334,9 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         super().__setstate__(state)
         if "_index" in state:
             self._index = read_only_index(self._index)
+            self._storage = GrowingArrays()
 
     # -- queries and units -----------------------------------------------------------
-
-    @property
-    def _index_dtype(self):
-        return self._index.X.dtype
 
     def _as_clean_queries(self, X):
         """X itself if it needs no conversion, else None; finiteness is not looked at.

@@ -42,3 +42,12 @@ def check_mode(mode):
             'Unsupported mode, must be one of "connectivity", or "distance" but got '
             f'"{mode}" instead'
         )
+
+
+def check_nprobe(nprobe):
+    """The number of lists to probe as an int."""
+    if not isinstance(nprobe, Integral):
+        raise TypeError(f"nprobe must be an integer, got {type(nprobe)}.")
+    if nprobe < 1:
+        raise ValueError(f"Expected nprobe >= 1. Got {nprobe}")
+    return int(nprobe)

@@ -108,8 +108,8 @@ class FlatL2Neighbors(NeighborsBase):
         return build_flat_index(X, self._get_backend(), self._n_threads(X.size))
 
     def _add(self, X):
-        n_threads = self._n_threads(X.size)
-        return add_to_flat_index(self._index, X, self._get_backend(), n_threads)
+        backend, n_threads = self._get_backend(), self._n_threads(X.size)
+        return add_to_flat_index(self._index, X, self._storage, backend, n_threads)
 
     def _search(self, Q, k):
         n_threads = self._n_threads(len(Q) * self._index.codes.size)

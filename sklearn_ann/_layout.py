@@ -23,7 +23,7 @@ class FlatIndex(NamedTuple):
 
     A row decodes to ``center + unit * scale * codes``. Lengths "in units" are divided
     by `unit`, a power of two near the largest length in the data, so that float32
-    neither overflows nor underflows. Positions past the last row hold zeros.
+    neither overflows nor underflows. An empty position has the sqnorm +inf.
     """
 
     X: np.ndarray  # (n, d)  float  the vectors as given
@@ -33,10 +33,27 @@ class FlatIndex(NamedTuple):
     sqnorms: np.ndarray  # (n_panels * 64,)  float32  in units, squared: see below
     unit: float
     error_ratio: float  # |row - decoded row| <= error_ratio * scale, in units
+    ids: np.ndarray  # (n_panels * 64,)  int64  row at each position; or (0,): itself
 
     # sqnorms[i] is the squared length of the decoded row minus its squared error,
     # (error_ratio * scale) ** 2, rounded down by ROUNDING of each; -inf for a row that
     # is too long or too short to have codes.
+
+
+class InvertedLists(NamedTuple):
+    """Which panels belong to which list; its rows fill one after the other."""
+
+    panels: np.ndarray  # (n_panels,)  int64  numbers of panels, list after list
+    offsets: np.ndarray  # (nlist + 1,)  int64  where each list starts among them
+    sizes: np.ndarray  # (nlist,)  int64  rows in each list
+
+
+class IVFFlatIndex(NamedTuple):
+    """Vectors in inverted lists, ids ascending in each, and their centroids."""
+
+    centroids: FlatIndex
+    lists: InvertedLists
+    rows: FlatIndex
 
 
 def read_only(array):
@@ -51,6 +68,11 @@ def read_only(array):
 
 
 def read_only_index(index):
-    """The same index with every array read-only."""
-    arrays = (read_only(f) if isinstance(f, np.ndarray) else f for f in index)
-    return type(index)(*arrays)
+    """The same index with every array read-only, those of its parts included."""
+
+    def protect(field):
+        if isinstance(field, np.ndarray):
+            return read_only(field)
+        return read_only_index(field) if isinstance(field, tuple) else field
+
+    return type(index)(*map(protect, index))

@@ -14,6 +14,7 @@ import math
 import numpy as np
 
 from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only_index
+from sklearn_ann._storage import GrowingArrays
 
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
@@ -25,7 +26,7 @@ _MAX_EXPONENT = 450
 
 
 def build_flat_index(X, backend, n_threads):
-    """Quantise the rows of X beside them.
+    """Quantise the rows of X beside them, each at its own position.
 
     Parameters
     ----------
@@ -39,38 +40,90 @@ def build_flat_index(X, backend, n_threads):
     -------
     index : FlatIndex
     """
-    center, unit = _center_and_unit(X)
-    codes, scales, lengths, ratios = _empty_codes(len(X), X.shape[1])
-    backend.encode_sq8(X, center, unit, 0, codes, scales, lengths, ratios, n_threads)
-    error_ratio = float(ratios.max())
-    sqnorms = _sqnorms(lengths, scales, error_ratio)
-    index = FlatIndex(X, center, codes, scales, sqnorms, unit, error_ratio)
-    return read_only_index(index)
+    return add_to_flat_index(
+        empty_flat_index(X), X, GrowingArrays(), backend, n_threads
+    )
 
 
-def add_to_flat_index(index, X, backend, n_threads):
-    """A new index with the rows of X after those of `index`.
-
-    The centre stays. When a new row loses more to its codes than any row did so far,
-    all rows are encoded again.
-    """
+def add_to_flat_index(index, X, storage, backend, n_threads):
+    """A new index with the rows of X after those of `index`, each at its position."""
     n = len(index.X)
-    X_all = np.concatenate([index.X, X])
-    codes, scales, lengths, ratios = _empty_codes(len(X_all), X.shape[1])
-    backend.encode_sq8(
-        X, index.center, index.unit, n, codes, scales, lengths, ratios, n_threads
+    positions = np.arange(n, n + len(X))
+    n_panels = -(-(n + len(X)) // PANEL)
+    return place_rows(index, X, None, positions, n_panels, storage, backend, n_threads)
+
+
+def empty_flat_index(X):
+    """An index without rows, with a centre and a unit for data like X."""
+    steps = -(-X.shape[1] // 4)
+    center, unit = _center_and_unit(X)
+    return FlatIndex(
+        X=X[:0],
+        center=center,
+        codes=np.empty((0, steps, PANEL, 4), np.uint8),
+        scales=np.empty(0, np.float32),
+        sqnorms=np.empty(0, np.float32),
+        unit=unit,
+        error_ratio=0.0,
+        ids=np.empty(0, np.int64),
     )
-    if ratios.max() > index.error_ratio:
-        return build_flat_index(X_all, backend, n_threads)
-    sqnorms = _sqnorms(lengths, scales, index.error_ratio)
-    whole, lanes = divmod(n, PANEL)
-    codes[:whole] = index.codes[:whole]
-    if lanes:
-        codes[whole, :, :lanes] = index.codes[whole, :, :lanes]
-    scales[:n], sqnorms[:n] = index.scales[:n], index.sqnorms[:n]
-    return read_only_index(
-        index._replace(X=X_all, codes=codes, scales=scales, sqnorms=sqnorms)
+
+
+def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads):
+    """A new index with the rows of X after those of `index`, at given positions.
+
+    Parameters
+    ----------
+    index : FlatIndex
+        Stays as it is.
+    X : ndarray of shape (m, d)
+        The first ones are kept by reference. A wider dtype than that of the index
+        becomes the dtype of all.
+    order : ndarray of shape (m,), int64, or None
+        The row of X that goes to each position; None if each row of the index is at
+        the position of its number.
+    positions : ndarray of shape (m,), int64
+        Ascending in memory order, best of all.
+    n_panels : int
+        How many panels there will be.
+    storage : GrowingArrays
+    backend : module
+    n_threads : int
+
+    Returns
+    -------
+    index : FlatIndex
+    """
+    n, n_positions = len(index.X), n_panels * PANEL
+    if n > 0:
+        before = index.X.astype(np.result_type(index.X, X), copy=False)
+        longer = storage.resize("X", before, n + len(X))
+        longer[n:] = X
+        X = longer
+    codes = storage.resize("codes", index.codes, n_panels)
+    scales = storage.resize("scales", index.scales, n_positions)
+    rows, ids = positions, index.ids
+    if order is not None:
+        rows, ids = n + order, storage.resize("ids", ids, n_positions)
+        ids[positions] = rows
+    # Never in place: what tells that a position is empty is seen by searches under way.
+    sqnorms = np.full(n_positions, np.inf, np.float32)
+    sqnorms[: len(index.sqnorms)] = index.sqnorms
+    outputs = index.center, index.unit, codes, scales, n_threads
+    lengths, ratios = backend.encode_sq8(X, rows, positions, *outputs)
+    error_ratio = float(ratios.max())
+    if n == 0 or error_ratio <= index.error_ratio:
+        error_ratio = max(error_ratio, index.error_ratio)
+    else:
+        # A row loses more to its codes than any row did so far: all bounds change.
+        positions = np.append(np.flatnonzero(sqnorms < np.inf), positions)
+        rows = positions if order is None else ids[positions]
+        lengths, _ = backend.encode_sq8(X, rows, positions, *outputs)
+    sqnorms[positions] = _sqnorms(lengths, scales[positions], error_ratio)
+    filled = FlatIndex(
+        X, index.center, codes, scales, sqnorms, index.unit, error_ratio, ids
     )
+    return read_only_index(filled)
 
 
 def _center_and_unit(X):
@@ -87,26 +140,6 @@ def _center_and_unit(X):
         spread = np.maximum(high - center, center - low).max() * math.sqrt(X.shape[1])
     exponent = math.frexp(min(spread, 1e300))[1] if spread > 0 else 0
     return center, 2.0 ** max(-_MAX_EXPONENT, min(exponent, _MAX_EXPONENT))
-
-
-def _empty_codes(n, d):
-    """Arrays for the codes of n rows; the positions past the last row stay harmless."""
-    n_panels, steps = -(-n // PANEL), -(-d // 4)
-    codes = _aligned((n_panels, steps, PANEL, 4))
-    codes[-1] = 0
-    padded = n_panels * PANEL
-    return codes, np.zeros(padded, np.float32), np.zeros(padded), np.zeros(padded)
-
-
-def _aligned(shape):
-    """An uninitialised uint8 array that starts at a multiple of a cache line.
-
-    A vector of 64 bytes that straddles two cache lines costs two reads.
-    """
-    size, line = math.prod(shape), 64
-    buffer = np.empty(size + line, np.uint8)
-    start = -buffer.ctypes.data % line
-    return buffer[start : start + size].reshape(shape)
 
 
 def _sqnorms(lengths, scales, error_ratio):

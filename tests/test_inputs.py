@@ -150,7 +150,7 @@ def test_a_kernel_is_compiled_once_for_each_pair_of_dtypes(X, Q, tmp_path):
         for queries in (*forms, None, np.asfortranarray(Q), pd.DataFrame(Q)):
             used.kneighbors(queries)
             used.radius_neighbors(queries)
-    for kernel in (_knn._knn, _radius._radius):
+    for kernel in (_knn.knn_block, _radius._radius):
         names = list(inspect.signature(kernel.py_func).parameters)
         Q_at, index_at = names.index("Q"), names.index("index")
         pairs = [

@@ -43,7 +43,10 @@ def filtered(index, Q, thresholds):
     for i, threshold in enumerate(thresholds):
         set_threshold(block, i, threshold, index.error_ratio)
     dots = np.empty((4, 64), np.int32)
-    assert filter_panels(0, len(index.codes), block, index, dots) == len(index.codes)
+    panels, members = np.arange(len(index.codes)), np.arange(len(Q))
+    queries = block.codes, block.biases
+    end = filter_panels(panels, 0, members, *queries, block, index, dots)
+    assert end == len(panels)
     for i, count in enumerate(block.counts[: len(Q)]):
         yield tuple(
             array[i, :count] for array in (block.rows, block.lowers, block.uppers)
@@ -182,5 +185,5 @@ def test_threads_make_the_same_arrays(rng, split_work):
 def test_arrays_of_the_index_cannot_be_written(rng):
     index = make_index(rng.standard_normal((70, 5)))
     arrays = [field for field in index if isinstance(field, np.ndarray)]
-    assert len(arrays) == 5
+    assert len(arrays) == 6
     assert not any(array.flags.writeable for array in arrays)

@@ -23,13 +23,13 @@ def X(rng):
 @pytest.fixture
 def threads_at_work(monkeypatch):
     """The threads that a search calls its kernel on."""
-    found, kernel = set(), _knn._knn
+    found, kernel = set(), _knn.knn_block
 
     def record(*args):
         found.add(threading.get_ident())
         kernel(*args)
 
-    monkeypatch.setattr(_knn, "_knn", record)
+    monkeypatch.setattr(_knn, "knn_block", record)
     return found
 
 
@@ -40,14 +40,14 @@ def threads_at_work(monkeypatch):
 def test_n_jobs_threads_share_a_search(n_queries, X, split_work, monkeypatch):
     index = FlatL2Neighbors(n_jobs=3).fit(X)
     expected = index.kneighbors(X[:n_queries])
-    meeting, kernel = threading.Barrier(3), _knn._knn
+    meeting, kernel = threading.Barrier(3), _knn.knn_block
 
     def meet(*args):
         # Fails unless three threads are here at the same time.
         meeting.wait(30)
         kernel(*args)
 
-    monkeypatch.setattr(_knn, "_knn", meet)
+    monkeypatch.setattr(_knn, "knn_block", meet)
     for found, wanted in zip(index.kneighbors(X[:n_queries]), expected, strict=True):
         assert_array_equal(found, wanted)
 

@@ -154,29 +154,38 @@ def bounds(scale, sqnorm, error_ratio, query_scale, query_sqnorm, query_error, d
 
 
 @jit
-def filter_panels(first_panel, last_panel, block, index, dots):
-    """Collect the candidates of all queries, panel by panel.
+def filter_panels(
+    panels,   # IN     (n_panels,)     int64  numbers of the panels to look at
+    first,    # IN     int             where to begin among them
+    members,  # IN     (n_members,)    int64  queries of the block
+    queries,  # IN     (padded, steps, 4)  int8  their codes, padded to whole tiles
+    biases,   # IN     (padded,)       int32
+    block,    # INOUT  Block
+    index,    # IN     FlatIndex
+    dots,     # SCRATCH (4, 64)        int32
+):
+    """Collect the candidates of some queries, panel by panel.
 
-    Stops behind the panel that makes some list grow beyond its mark; returns the number
-    of the panel to go on with. Marks leave room for a whole panel.
+    Stops behind the panel that makes some list grow beyond its mark; returns where to
+    go on. Marks leave room for a whole panel.
     """
     # Taken out of their tuples once: each access inside the loops would cost an atomic
     # increment and decrement of a reference count.
-    _, _, codes, scales, sqnorms, _, error_ratio = index
-    queries, biases, query_scales, query_sqnorms, query_errors = block[:5]
+    _, _, codes, scales, sqnorms, _, error_ratio, ids = index
+    _, _, query_scales, query_sqnorms, query_errors = block[:5]
     thresholds, factors, bases, limits, counts, marks, lowers, uppers, rows = block[5:]
-    n = index.X.shape[0]
-    n_queries = len(counts)
-    for panel in range(first_panel, last_panel):
+    n_members, is_identity = len(members), len(ids) == 0
+    for at in range(first, len(panels)):
+        panel = panels[at]
         is_due = False
-        for first in range(0, n_queries, TILE):
-            in_tile = min(TILE, n_queries - first)
-            if in_tile == TILE:
-                dot_tile(codes, panel, queries, first, biases, dots)
+        for tile in range(0, n_members, TILE):
+            in_tile = min(TILE, n_members - tile)
+            if in_tile == 1:
+                dot_one(codes, panel, queries, tile, biases, dots)
             else:
-                dot_one(codes, panel, queries, first, biases, dots)
+                dot_tile(codes, panel, queries, tile, biases, dots)
             for j in range(in_tile):
-                i = first + j
+                i = members[tile + j]
                 args = panel, factors[i], bases[i], limits[i]
                 mask = survivors(dots, j, scales, sqnorms, *args)
                 if mask == 0 or thresholds[i] < 0:
@@ -185,21 +194,21 @@ def filter_panels(first_panel, last_panel, block, index, dots):
                 while mask != 0:
                     lane = lowest_bit(mask)
                     mask &= mask - np.uint64(1)
-                    row = panel * PANEL + lane
-                    if row < n:
+                    position = panel * PANEL + lane
+                    if sqnorms[position] < np.inf:
                         lowers[i, count], uppers[i, count] = bounds(
-                            np.float64(scales[row]),
-                            np.float64(sqnorms[row]),
+                            np.float64(scales[position]),
+                            np.float64(sqnorms[position]),
                             error_ratio,
                             query_scales[i],
                             query_sqnorms[i],
                             query_errors[i],
                             dots[j, lane],
                         )
-                        rows[i, count] = row
+                        rows[i, count] = position if is_identity else ids[position]
                         count += 1
                 counts[i] = count
                 is_due |= count > marks[i]
         if is_due:
-            return panel + 1
-    return last_panel
+            return at + 1
+    return len(panels)

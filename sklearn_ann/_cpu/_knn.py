@@ -15,6 +15,7 @@ import itertools
 
 import numpy as np
 
+from sklearn_ann._cpu._distance import prefetch_row, sqdist
 from sklearn_ann._cpu._filter import (
     SLACK,
     encode_queries,
@@ -23,14 +24,13 @@ from sklearn_ann._cpu._filter import (
     threshold_terms,
 )
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._simd import TILE, prefetch_row, sqdist
+from sklearn_ann._cpu._simd import TILE
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
 from sklearn_ann._layout import PANEL, read_only
 
 # Codes of the queries of a block stay in the L2 cache while the panels stream by.
 _BLOCK_BYTES = 2**18
-_MAX_BLOCK = 1024
 
 # Candidate lists of a block; they are touched at their ends only.
 _CANDIDATE_BYTES = 2**23
@@ -42,17 +42,18 @@ _QUERIES_PER_READ = 8
 
 
 @jit
-def _shrink(block, k, error_ratio):
-    """Lower the threshold of each list beyond its mark; drop candidates above it.
+def shrink(block, members, k, error_ratio):
+    """Lower the threshold of lists beyond their marks; drop candidates above it.
 
-    Returns whether some list has become too long for another panel all the same.
+    Only those of `members` are looked at. Returns whether some list has become too long
+    for another panel all the same.
     """
     # Taken out of the tuple once, see ``filter_panels``.
     _, _, _, sqnorms, errors, thresholds, _, bases, limits = block[:9]
     counts, marks, lowers, uppers, rows = block[9:]
     longest = lowers.shape[1] - PANEL
     is_stuck = False
-    for i in range(len(counts)):
+    for i in members:
         count = counts[i]
         if count <= marks[i]:
             continue
@@ -108,35 +109,70 @@ def _measure(block, i, k, Q, query, index, scratch):
 
 
 @jit
-def _knn(
-    start,        # IN   int            first query
-    stop,         # IN   int            one past the last
-    first_panel,  # IN   int            rows to search, in panels
-    last_panel,   # IN   int
-    Q,            # IN   (nq, d)        float
-    index,        # IN   FlatIndex
-    sqdists,      # OUT  (nq, k)        float64  ascending
-    ids,          # OUT  (nq, k)        int64    -1 where there is none
+def collect(
+    panels,   # IN     (n_panels,)         int64  numbers of the panels to search
+    members,  # IN     (n_members,)        int64  queries of the block
+    codes,    # IN     (padded, steps, 4)  int8   of the members
+    biases,   # IN     (padded,)           int32
+    start,    # IN     int                        first query of the block
+    k,        # IN     int
+    Q,        # IN     (nq, d)             float
+    index,    # IN     FlatIndex
+    block,    # INOUT  Block
+    scratch,  # SCRATCH (capacity,)        float64
 ):
-    k = sqdists.shape[1]
-    capacity = _capacity(k)
-    block = encode_queries(start, stop, Q, index, capacity)
-    dots, scratch = np.empty((TILE, PANEL), np.int32), np.empty(capacity)
-    panel = first_panel
-    while panel < last_panel:
-        panel = filter_panels(panel, last_panel, block, index, dots)
-        if _shrink(block, k, index.error_ratio):
-            for i in range(stop - start):
-                if block.marks[i] > capacity - PANEL:
+    """Bring the candidates of some queries up to date with some panels."""
+    dots = np.empty((TILE, PANEL), np.int32)
+    at, longest = 0, len(scratch) - PANEL
+    while at < len(panels):
+        at = filter_panels(panels, at, members, codes, biases, block, index, dots)
+        if shrink(block, members, k, index.error_ratio):
+            for i in members:
+                if block.marks[i] > longest:
                     _measure(block, i, k, Q, start + i, index, scratch)
+
+
+@jit
+def finish(
+    start,    # IN     int      first query of the block
+    members,  # IN     (n,)     int64  all of its queries
+    Q,        # IN     (nq, d)  float
+    index,    # IN     FlatIndex
+    block,    # INOUT  Block
+    scratch,  # SCRATCH (capacity,)  float64
+    sqdists,  # OUT    (nq, k)  float64  ascending
+    ids,      # OUT    (nq, k)  int64    -1 where there is none
+):
+    """Measure what is left and write down the k nearest."""
+    k = sqdists.shape[1]
     block.marks[:] = -1
-    _shrink(block, k, index.error_ratio)
-    for i in range(stop - start):
+    shrink(block, members, k, index.error_ratio)
+    for i in members:
         _measure(block, i, k, Q, start + i, index, scratch)
         found = block.counts[i]
         for c in range(k):
             sqdists[start + i, c] = scratch[c] if c < found else np.inf
             ids[start + i, c] = block.rows[i, c] if c < found else -1
+
+
+@jit
+def knn_block(
+    start,    # IN   int          first query
+    stop,     # IN   int          one past the last
+    panels,   # IN   (n_panels,)  int64  numbers of the panels to search
+    Q,        # IN   (nq, d)      float
+    index,    # IN   FlatIndex
+    sqdists,  # OUT  (nq, k)      float64  ascending
+    ids,      # OUT  (nq, k)      int64    -1 where there is none
+):
+    """The k nearest rows, in these panels, of each query of a block."""
+    k = sqdists.shape[1]
+    scratch = np.empty(capacity(k))
+    block = encode_queries(start, stop, Q, index, len(scratch))
+    members = np.arange(stop - start)
+    codes, biases = block.codes, block.biases
+    collect(panels, members, codes, biases, start, k, Q, index, block, scratch)
+    finish(start, members, Q, index, block, scratch, sqdists, ids)
 
 
 @jit
@@ -146,7 +182,7 @@ def _growth(k):
 
 
 @jit
-def _capacity(k):
+def capacity(k):
     """Length of a list: neighbours, rows that bounds cannot tell from them, a panel."""
     return 2 * k + 32 + _growth(k) + PANEL
 
@@ -172,22 +208,31 @@ def knn(Q, index, k, n_threads):
         is not finite.
     """
     Q = read_only(Q)
-    nq, d = Q.shape
-    n_panels = len(index.codes)
+    nq = len(Q)
+    panels = np.arange(len(index.codes))
     sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
-    work = max(nq, _QUERIES_PER_READ) * index.codes.size
-    n_threads = max(1, min(n_threads, work // _MIN_WORK))
+    n_threads = limit_threads(n_threads, nq, index.codes.size)
     if n_threads > 1 and nq < 2 * TILE * n_threads:
-        return _knn_over_rows(Q, index, k, n_threads)
-    most = min(_BLOCK_BYTES // d, _CANDIDATE_BYTES // (24 * _capacity(k)), _MAX_BLOCK)
-    most = max(TILE, most // TILE * TILE)
-    n_blocks = -(-nq // (most * n_threads)) * n_threads
+        return _knn_over_rows(Q, panels, index, k, n_threads)
     run_blocks(
-        lambda start, stop: _knn(start, stop, 0, n_panels, Q, index, sqdists, ids),
-        _split(nq, n_blocks),
+        lambda start, stop: knn_block(start, stop, panels, Q, index, sqdists, ids),
+        split_queries(nq, Q.shape[1], k, n_threads, _BLOCK_BYTES),
         n_threads,
     )
     return sqdists, ids
+
+
+def limit_threads(n_threads, nq, products_per_query):
+    """No more threads than have enough to do."""
+    work = max(nq, _QUERIES_PER_READ) * products_per_query
+    return max(1, min(n_threads, work // _MIN_WORK))
+
+
+def split_queries(nq, d, k, n_threads, code_bytes):
+    """Blocks of queries, equally many for each thread, of at most `code_bytes`."""
+    most = min(code_bytes // d, _CANDIDATE_BYTES // (24 * capacity(k)))
+    most = max(TILE, most // TILE * TILE)
+    return _split(nq, -(-nq // (most * n_threads)) * n_threads)
 
 
 def _split(n, n_parts):
@@ -196,14 +241,16 @@ def _split(n, n_parts):
     return list(itertools.pairwise(edges))
 
 
-def _knn_over_rows(Q, index, k, n_threads):
+def _knn_over_rows(Q, panels, index, k, n_threads):
     """Few queries: each thread searches a share of the rows; the best are merged."""
     nq = len(Q)
     sqdists = np.empty((n_threads, nq, k))
     ids = np.empty((n_threads, nq, k), np.int64)
     run_blocks(
-        lambda part, panels: _knn(0, nq, *panels, Q, index, sqdists[part], ids[part]),
-        enumerate(_split(len(index.codes), n_threads)),
+        lambda part, panels: knn_block(
+            0, nq, panels, Q, index, sqdists[part], ids[part]
+        ),
+        enumerate(np.array_split(panels, n_threads)),
         n_threads,
     )
     sqdists, ids = np.hstack(sqdists), np.hstack(ids)

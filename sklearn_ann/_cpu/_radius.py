@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
+from sklearn_ann._cpu._distance import sqdist
 from sklearn_ann._cpu._filter import encode_queries, filter_panels, set_threshold
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._simd import TILE, sqdist
+from sklearn_ann._cpu._simd import TILE
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import PANEL, read_only
 
@@ -14,34 +17,37 @@ from sklearn_ann._layout import PANEL, read_only
 # over.
 _BLOCK = 16 * TILE
 _MAX_HITS = 2**16
+_HIT = np.int64, np.int64, np.float64  # query, row, squared distance
 
 
 @jit
 def _radius(
-    start,        # IN   int          first query
-    stop,         # IN   int          one past the last
-    first_panel,  # IN   int
-    Q,            # IN   (nq, d)      float
-    index,        # IN   FlatIndex
-    sqradius,     # IN   float        in the units of X
-    queries,      # OUT  (n_hits,)    int64
-    ids,          # OUT  (n_hits,)    int64
-    sqdists,      # OUT  (n_hits,)    float64
+    start,     # IN   int          first query
+    stop,      # IN   int          one past the last
+    panels,    # IN   (n_panels,)  int64    numbers of the panels to search
+    first,     # IN   int          where to begin among them
+    Q,         # IN   (nq, d)      float
+    index,     # IN   FlatIndex
+    sqradius,  # IN   float        in the units of X
+    queries,   # OUT  (n_hits,)    int64
+    ids,       # OUT  (n_hits,)    int64
+    sqdists,   # OUT  (n_hits,)    float64
 ):
     """Rows within the radius, until the outputs are full.
 
-    Returns the panel to go on with and the number of hits.
+    Returns where to go on among the panels and the number of hits.
     """
     capacity = 2 * PANEL
     block = encode_queries(start, stop, Q, index, capacity)
     block.marks[:] = capacity - PANEL
-    for i in range(stop - start):
+    members = np.arange(stop - start)
+    for i in members:
         set_threshold(block, i, np.sqrt(sqradius) / index.unit, index.error_ratio)
     dots = np.empty((TILE, PANEL), np.int32)
-    n_panels, n_hits, panel = index.codes.shape[0], 0, first_panel
-    while panel < n_panels and n_hits + (stop - start) * capacity <= len(ids):
-        panel = filter_panels(panel, n_panels, block, index, dots)
-        for i in range(stop - start):
+    n_hits, at, codes, biases = 0, first, block.codes, block.biases
+    while at < len(panels) and n_hits + (stop - start) * capacity <= len(ids):
+        at = filter_panels(panels, at, members, codes, biases, block, index, dots)
+        for i in members:
             for c in range(block.counts[i]):
                 row = block.rows[i, c]
                 exact = sqdist(index.X, row, Q, start + i)
@@ -51,7 +57,7 @@ def _radius(
                     sqdists[n_hits] = exact
                     n_hits += 1
             block.counts[i] = 0
-    return panel, n_hits
+    return at, n_hits
 
 
 def radius(Q, index, sqradius, n_threads):
@@ -75,22 +81,34 @@ def radius(Q, index, sqradius, n_threads):
     offsets : ndarray of shape (nq + 1,), int64
         Query i has the places offsets[i] to offsets[i + 1].
     """
+    panels = np.arange(len(index.codes))
+    edges = [*range(0, len(Q), _BLOCK), len(Q)]
+    blocks = [(*edge, panels) for edge in itertools.pairwise(edges)]
+    return radius_in_panels(Q, index, blocks, sqradius, n_threads)
+
+
+def radius_in_panels(Q, index, blocks, sqradius, n_threads):
+    """As ``radius``; `blocks` are triples: start and stop of queries, their panels."""
     Q = read_only(Q)
-    starts = range(0, len(Q), _BLOCK)
-    found = [None] * len(starts)
+    found = [None] * len(blocks)
 
-    def search(number, start):
-        parts, panel = [], 0
-        while panel < len(index.codes):
-            hits = [np.empty(_MAX_HITS, t) for t in (np.int64, np.int64, np.float64)]
-            stop = min(start + _BLOCK, len(Q))
-            panel, n_hits = _radius(start, stop, panel, Q, index, sqradius, *hits)
+    def search(number, block):
+        start, stop, panels = block
+        parts, at = [[np.empty(0, t) for t in _HIT]], 0
+        while at < len(panels):
+            hits = [np.empty(_MAX_HITS, t) for t in _HIT]
+            at, n_hits = _radius(start, stop, panels, at, Q, index, sqradius, *hits)
             parts.append([array[:n_hits].copy() for array in hits])
-        queries, ids, sqdists = map(np.concatenate, zip(*parts, strict=True))
-        order = np.argsort(queries, kind="stable")
-        found[number] = queries[order], ids[order], sqdists[order]
+        found[number] = _by_query_and_row(parts)
 
-    run_blocks(search, enumerate(starts), n_threads)
+    run_blocks(search, enumerate(blocks), n_threads)
     queries, ids, sqdists = map(np.concatenate, zip(*found, strict=True))
     offsets = np.searchsorted(queries, np.arange(len(Q) + 1))
     return sqdists, ids, offsets
+
+
+def _by_query_and_row(parts):
+    """Hits of a block in order; panels of inverted lists bring them in another."""
+    queries, ids, sqdists = map(np.concatenate, zip(*parts, strict=True))
+    order = np.lexsort((ids, queries))
+    return queries[order], ids[order], sqdists[order]

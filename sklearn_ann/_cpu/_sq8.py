@@ -23,14 +23,17 @@ import itertools
 
 import numpy as np
 
+from sklearn_ann._cpu._distance import sqdist
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._simd import sqdist
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import OFFSET, PANEL, read_only
 
 # A vector whose largest feature (in units) is larger, or smaller, has no codes. Within
 # these limits no float32 number overflows or loses digits.
 TOO_LONG, TOO_SHORT = 2.0**40, 2.0**-100
+
+# Rows that a thread encodes at a time.
+_BLOCK = 64 * PANEL
 
 
 @jit
@@ -86,62 +89,73 @@ def encode_vector(
 
 @jit
 def _encode_rows(
-    start,        # IN   int                     first row
-    stop,         # IN   int                     one past the last
-    X,            # IN   (n, d)                  float
-    center,       # IN   (d,)                    float64
-    unit,         # IN   float
-    first,        # IN   int                     position of X[0] in the panels
-    codes,        # OUT  (n_panels, steps, 64, 4)  uint8
-    scales,       # OUT  (n_panels * 64,)        float32
-    lengths,      # OUT  (n_panels * 64,)        float64  squared, of the decoded rows;
-                  #                                       -inf: the row has no codes
-    error_ratios, # OUT  (n_panels * 64,)        float64  error / scale
+    start,         # IN   int                     first of the rows to encode
+    stop,          # IN   int                     one past the last
+    X,             # IN   (n, d)                  float
+    rows,          # IN   (m,)                    int64    rows of X
+    positions,     # IN   (m,)                    int64    where their codes go
+    center,        # IN   (d,)                    float64
+    unit,          # IN   float
+    codes,         # OUT  (n_panels, steps, 64, 4)  uint8
+    scales,        # OUT  (n_panels * 64,)        float32
+    lengths,       # OUT  (m,)                    float64  squared, of decoded rows;
+                   #                                       -inf: the row has no codes
+    error_ratios,  # OUT  (m,)                    float64  error / scale
 ):
     d = X.shape[1]
     centred, decoded = np.empty((1, d)), np.empty((1, d))
     row_codes, per_unit = np.zeros(4 * codes.shape[1], np.int8), 1.0 / unit
-    for i in range(start, stop):
+    for j in range(start, stop):
+        row = rows[j]
         for t in range(d):
-            centred[0, t] = (np.float64(X[i, t]) - center[t]) * per_unit
+            centred[0, t] = (np.float64(X[row, t]) - center[t]) * per_unit
         scale, sum_squares, error = encode_vector(
             centred, decoded, row_codes, 127, unit
         )
-        panel, lane = (first + i) // PANEL, (first + i) % PANEL
+        panel, lane = positions[j] // PANEL, positions[j] % PANEL
         for t in range(row_codes.shape[0]):
             codes[panel, t // 4, lane, t % 4] = row_codes[t] + OFFSET
-        scales[first + i] = scale
+        scales[positions[j]] = scale
         if scale > 0 or error == 0:
-            lengths[first + i] = np.float64(scale) * np.float64(scale) * sum_squares
-            error_ratios[first + i] = error / scale if scale > 0 else 0.0
+            lengths[j] = np.float64(scale) * np.float64(scale) * sum_squares
+            error_ratios[j] = error / scale if scale > 0 else 0.0
         else:
-            lengths[first + i] = -np.inf
-            error_ratios[first + i] = 0.0
+            lengths[j] = -np.inf
+            error_ratios[j] = 0.0
 
 
-def encode_sq8(X, center, unit, first, codes, scales, lengths, error_ratios, n_threads):
-    """Quantise the rows of X into the panels from position `first` on.
+def encode_sq8(X, rows, positions, center, unit, codes, scales, n_threads):
+    """Quantise rows of X into panels.
 
     Parameters
     ----------
     X : ndarray of shape (n, d)
-        Finite vectors, float32 or float64.
+        float32 or float64; the rows to encode are finite.
+    rows : ndarray of shape (m,), int64
+        Rows of X.
+    positions : ndarray of shape (m,), int64
+        Where their codes go.
     center : ndarray of shape (d,), float64
     unit : float
         A power of two.
-    first : int
-        Position of the first row.
-    codes, scales, lengths, error_ratios : ndarray
-        Written at the positions of the rows: the codes as ``FlatIndex`` lays them out,
-        the scales, the squared lengths of the decoded rows and error over scale.
+    codes, scales : ndarray
+        Written at the positions, as ``FlatIndex`` lays them out.
     n_threads : int
+
+    Returns
+    -------
+    lengths : ndarray of shape (m,), float64
+        Squared lengths of the decoded rows; -inf for a row that has no codes.
+    error_ratios : ndarray of shape (m,), float64
+        Error over scale.
     """
-    inputs = read_only(X), read_only(center), unit, first
-    outputs = codes, scales, lengths, error_ratios
-
-    def encode(start, stop):
-        _encode_rows(start, stop, *inputs, *outputs)
-
-    # Whole panels: two threads never write to the same cache line.
-    edges = [0, *range(-first % PANEL, len(X), 64 * PANEL), len(X)]
-    run_blocks(encode, itertools.pairwise(edges), n_threads)
+    inputs = map(read_only, (X, rows, positions, center))
+    lengths, error_ratios = np.empty(len(rows)), np.empty(len(rows))
+    args = *inputs, unit, codes, scales, lengths, error_ratios
+    edges = [*range(0, len(rows), _BLOCK), len(rows)]
+    run_blocks(
+        lambda start, stop: _encode_rows(start, stop, *args),
+        itertools.pairwise(edges),
+        n_threads,
+    )
+    return lengths, error_ratios

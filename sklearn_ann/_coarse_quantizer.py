@@ -1,0 +1,113 @@
+"""The coarse quantizer: k-means, whose cells become the inverted lists.
+
+Lloyd's algorithm as Faiss trains its IVF indexes: at most 256 rows a cell, a few
+iterations from rows drawn at random, and empty cells take half of a large one.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import numpy as np
+from sklearn.utils.random import sample_without_replacement
+
+from sklearn_ann._inverted_lists import group_by_label
+from sklearn_ann._scalar_quantizer import build_flat_index
+from sklearn_ann.exceptions import FewTrainingRowsWarning
+
+# More rows a cell change the centroids little, fewer leave them to chance. Both numbers
+# are those of Faiss.
+_MOST_ROWS_PER_CELL = 256
+_LEAST_ROWS_PER_CELL = 39
+
+# Below this many rows a flat search is as fast as one of the lists.
+_FEWEST_ROWS_FOR_LISTS = 20_000
+
+# The halves of a cell start this part of the way to its farthest row away from each
+# other: too little to matter, enough to part its rows.
+_NUDGE = 2.0**-10
+
+
+def choose_nlist(n):
+    """The number of lists for n rows: about sqrt(n), or 1 where that pays not."""
+    return 1 if n < _FEWEST_ROWS_FOR_LISTS else round(math.sqrt(n))
+
+
+def draw_training_rows(X, nlist, rng):
+    """Rows to train on: all of them, or 256 a cell drawn at random; warn of too few."""
+    n = len(X)
+    if nlist > n:
+        raise ValueError(
+            f"nlist={nlist} is more than the {n} rows of X. Use a smaller nlist, or "
+            "nlist='auto'."
+        )
+    if nlist > 1 and n < _LEAST_ROWS_PER_CELL * nlist:
+        warnings.warn(
+            f"nlist={nlist} leaves fewer than {_LEAST_ROWS_PER_CELL} of the {n} rows "
+            "for each list, too few for good centroids. Use "
+            f"nlist={max(1, n // _LEAST_ROWS_PER_CELL)} or less.",
+            FewTrainingRowsWarning,
+            stacklevel=2,
+        )
+    n_most = _MOST_ROWS_PER_CELL * nlist
+    if n <= n_most:
+        return X
+    return X[np.sort(sample_without_replacement(n, n_most, random_state=rng))]
+
+
+def train_centroids(X, nlist, max_iter, seed, backend, n_threads, verbose):
+    """The centroids of k-means.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), float32 or float64
+        Rows to train on, at least `nlist`.
+    nlist : int
+    max_iter : int
+    seed : int
+        Draws the rows to start from.
+    backend : module
+    n_threads : int
+        The centroids do not depend on it.
+    verbose : int
+        Whether to print each iteration.
+
+    Returns
+    -------
+    centroids : ndarray of shape (nlist, d), dtype of X
+    """
+    start = sample_without_replacement(len(X), nlist, random_state=seed)
+    centroids, labels = X[start], None
+    for iteration in range(max_iter if nlist > 1 else 1):
+        index = build_flat_index(centroids, backend, n_threads)
+        previous, (labels, sqdists) = labels, backend.assign(X, index, n_threads)
+        if previous is not None and np.array_equal(previous, labels):
+            break
+        order, starts = group_by_label(labels, nlist)
+        sizes = np.diff(starts)
+        sums = backend.accumulate_clusters(X, order, starts, n_threads)
+        means = sums / np.maximum(sizes, 1)[:, None]
+        _split_into_empty(means, sizes, X, sqdists, order, starts)
+        centroids = means.astype(X.dtype)
+        if verbose:
+            print(
+                f"k-means iteration {iteration + 1}/{max_iter}: "
+                f"inertia {sqdists.sum():.6g}, {np.sum(np.diff(starts) == 0)} of "
+                f"{nlist} cells empty"
+            )
+    return centroids
+
+
+def _split_into_empty(means, sizes, X, sqdists, order, starts):
+    """Give each empty cell half of the largest one, cut towards its farthest row."""
+    sizes, source = sizes.copy(), np.arange(len(sizes))
+    for empty in np.flatnonzero(sizes == 0):
+        large = sizes.argmax()
+        source[empty] = whole = source[large]
+        rows = order[starts[whole] : starts[whole + 1]]
+        farthest = X[rows[sqdists[rows].argmax()]].astype(np.float64)
+        nudge = _NUDGE * (farthest - means[large])
+        means[empty], means[large] = means[large] + nudge, means[large] - nudge
+        sizes[empty] = sizes[large] // 2
+        sizes[large] -= sizes[empty]

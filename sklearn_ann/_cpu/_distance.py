@@ -1,0 +1,118 @@
+"""The exact distance of two vectors, and a word to the cache ahead of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from sklearn_ann._cpu._ir import (
+    DOUBLE,
+    FLOAT,
+    I8,
+    I32,
+    I64,
+    array_struct,
+    axis_length,
+    bytes_of,
+    constant,
+    declare,
+    load,
+    pointer,
+)
+
+_LANES = 8  # doubles in one vector
+_CHAINS = 4  # additions in flight: hides the latency of an addition
+
+
+class _Row(NamedTuple):
+    """One row of a 2-D array, in the machine code to be."""
+
+    data: ir.Value
+    item_type: ir.Type
+    length: ir.Value
+
+    def load(self, builder, at, count):
+        """`count` values from number `at` on, as doubles: a vector, or one double."""
+        offset = bytes_of(builder, at, 4 if self.item_type == FLOAT else 8)
+        narrow, wide = self.item_type, DOUBLE
+        if count > 1:
+            narrow, wide = ir.VectorType(narrow, count), ir.VectorType(wide, count)
+        value = load(builder, self.data, offset, narrow)
+        return value if self.item_type == DOUBLE else builder.fpext(value, wide)
+
+
+def _row(context, builder, array_type, array, i):
+    struct = array_struct(context, builder, array_type, array)
+    is_single = array_type.dtype == types.float32
+    item_type, size = (FLOAT, 4) if is_single else (DOUBLE, 8)
+    length = axis_length(builder, struct, 1)
+    offset = bytes_of(builder, builder.mul(i, length), size)
+    return _Row(pointer(builder, struct.data, offset, I8), item_type, length)
+
+
+def _add_square(builder, x, y, at, count, total):
+    """``total += (x - y) ** 2`` for `count` features from number `at` on."""
+    difference = builder.fsub(x.load(builder, at, count), y.load(builder, at, count))
+    square = builder.fmul(difference, difference)
+    builder.store(builder.fadd(builder.load(total), square), total)
+
+
+@intrinsic
+def sqdist(typingctx, X, i, Y, j):
+    """Squared distance of ``X[i]`` and ``Y[j]``, accumulated in float64.
+
+    Both are 2-D, C-contiguous, float32 or float64. The order of the additions is part
+    of the code, each rounded on its own: the same rows give the same bits in every
+    kernel, on every machine.
+    """
+    signature = types.float64(X, types.intp, Y, types.intp)
+
+    def generate(context, builder, signature, args):
+        x = _row(context, builder, signature.args[0], args[0], args[1])
+        y = _row(context, builder, signature.args[2], args[2], args[3])
+        zeros = constant(ir.VectorType(DOUBLE, _LANES), 0.0)
+        chains = [cgutils.alloca_once_value(builder, zeros) for _ in range(_CHAINS)]
+        total = cgutils.alloca_once_value(builder, ir.Constant(DOUBLE, 0.0))
+        zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+        stride = ir.Constant(I64, _LANES * _CHAINS)
+        whole = builder.mul(builder.udiv(x.length, stride), stride)
+        with cgutils.for_range_slice(builder, zero, whole, stride) as (t, _):
+            for n, chain in enumerate(chains):
+                at = builder.add(t, ir.Constant(I64, n * _LANES))
+                _add_square(builder, x, y, at, _LANES, chain)
+        with cgutils.for_range_slice(builder, whole, x.length, one) as (t, _):
+            _add_square(builder, x, y, t, 1, total)
+        lanes = zeros
+        for chain in chains:
+            lanes = builder.fadd(lanes, builder.load(chain))
+        result = builder.load(total)
+        for lane in range(_LANES):
+            value = builder.extract_element(lanes, ir.Constant(I32, lane))
+            result = builder.fadd(result, value)
+        return result
+
+    return signature, generate
+
+
+@intrinsic
+def prefetch_row(typingctx, X, i):
+    """Ask for ``X[i]`` to be in the cache soon."""
+    signature = types.void(X, types.intp)
+
+    def generate(context, builder, signature, args):
+        row = _row(context, builder, signature.args[0], *args)
+        arguments = [I8.as_pointer(), I32, I32, I32]
+        prefetch = declare(builder, "llvm.prefetch.p0i8", ir.VoidType(), arguments)
+        hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # read, keep, data
+        size = 4 if row.item_type == FLOAT else 8
+        zero, line = ir.Constant(I64, 0), ir.Constant(I64, 64)
+        end = bytes_of(builder, row.length, size)
+        with cgutils.for_range_slice(builder, zero, end, line) as (at, _):
+            builder.call(prefetch, [pointer(builder, row.data, at, I8), *hints])
+        return context.get_dummy_value()
+
+    return signature, generate

@@ -1,0 +1,163 @@
+"""Search in inverted lists: the filter of flat search, over the lists that are probed.
+
+Query by query, a list is read for one query at a time. List by list, it is read once
+for all the queries of a block that probe it, four of them to a tile; their thresholds
+and candidates are carried on to the next list. The answers are the same.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklearn_ann._cpu._filter import encode_queries
+from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._knn import (
+    capacity,
+    collect,
+    finish,
+    knn_block,
+    limit_threads,
+    split_queries,
+)
+from sklearn_ann._cpu._radius import radius_in_panels
+from sklearn_ann._cpu._simd import TILE
+from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._layout import read_only
+
+# Bytes of codes in a block of queries that is searched list by list: the larger, the
+# more queries share a list.
+_BLOCK_BYTES = 2**22
+
+# Queries of a block for each list, on average, from which going list by list is faster.
+_SHARED = 1.0
+
+
+@jit
+def _chain(probes, lists):
+    """The panels of some lists, one list after the other."""
+    n_panels = 0
+    for probe in probes:
+        if probe >= 0:
+            n_panels += lists.offsets[probe + 1] - lists.offsets[probe]
+    panels, at = np.empty(n_panels, np.int64), 0
+    for probe in probes:
+        if probe >= 0:
+            first, last = lists.offsets[probe], lists.offsets[probe + 1]
+            panels[at : at + last - first] = lists.panels[first:last]
+            at += last - first
+    return panels
+
+
+@jit
+def _scan_queries(
+    start,    # IN   int            first query
+    stop,     # IN   int            one past the last
+    Q,        # IN   (nq, d)        float
+    probes,   # IN   (nq, nprobe)   int64    lists to search; -1: none
+    lists,    # IN   InvertedLists
+    rows,     # IN   FlatIndex
+    sqdists,  # OUT  (nq, k)        float64
+    ids,      # OUT  (nq, k)        int64
+):
+    for i in range(start, stop):
+        panels = _chain(probes[i], lists)
+        knn_block(i, i + 1, panels, Q, rows, sqdists, ids)
+
+
+@jit
+def _group_by_list(probes, nlist):
+    """The queries that probe each list, and where each list starts among them."""
+    starts = np.zeros(nlist + 1, np.int64)
+    for i in range(probes.shape[0]):
+        for probe in probes[i]:
+            if probe >= 0:
+                starts[probe + 1] += 1
+    for probe in range(nlist):
+        starts[probe + 1] += starts[probe]
+    members, ends = np.empty(starts[nlist], np.int64), starts[:-1].copy()
+    for i in range(probes.shape[0]):
+        for probe in probes[i]:
+            if probe >= 0:
+                members[ends[probe]] = i
+                ends[probe] += 1
+    return members, starts
+
+
+@jit
+def _scan_lists(
+    start,    # IN   int            first query
+    stop,     # IN   int            one past the last
+    Q,        # IN   (nq, d)        float
+    probes,   # IN   (nq, nprobe)   int64    lists to search; -1: none
+    lists,    # IN   InvertedLists
+    rows,     # IN   FlatIndex
+    sqdists,  # OUT  (nq, k)        float64
+    ids,      # OUT  (nq, k)        int64
+):
+    k, n = sqdists.shape[1], stop - start
+    scratch = np.empty(capacity(k))
+    block = encode_queries(start, stop, Q, rows, len(scratch))
+    block_codes, block_biases = block.codes, block.biases
+    panels, offsets = lists.panels, lists.offsets
+    all_members, starts = _group_by_list(probes[start:stop], len(offsets) - 1)
+    # The members' codes side by side, as the tile wants them.
+    codes = np.zeros((n + TILE, *block_codes.shape[1:]), np.int8)
+    biases = np.zeros(n + TILE, np.int32)
+    for probe in range(len(offsets) - 1):
+        members = all_members[starts[probe] : starts[probe + 1]]
+        if len(members) > 0:
+            for j in range(len(members)):
+                codes[j] = block_codes[members[j]]
+                biases[j] = block_biases[members[j]]
+            chain = panels[offsets[probe] : offsets[probe + 1]]
+            collect(chain, members, codes, biases, start, k, Q, rows, block, scratch)
+    finish(start, np.arange(n), Q, rows, block, scratch, sqdists, ids)
+
+
+def scan_ivf_flat(Q, index, probes, k, n_threads):
+    """The k nearest rows of each query in the lists that it probes, exactly.
+
+    Parameters
+    ----------
+    Q : ndarray of shape (nq, d), float32 or float64
+        C-contiguous.
+    index : IVFFlatIndex
+    probes : ndarray of shape (nq, nprobe), int64
+        Lists to search, different ones for a query; -1 for none.
+    k : int
+    n_threads : int
+
+    Returns
+    -------
+    sqdists : ndarray of shape (nq, k), float64
+        Squared distances, ascending; infinite where the lists hold fewer rows.
+    ids : ndarray of shape (nq, k), int64
+        Row numbers, ascending among equal distances; -1 where there is none.
+    """
+    Q, probes = read_only(Q), read_only(probes)
+    (nq, d), nlist = Q.shape, len(index.lists.sizes)
+    sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
+    per_query = index.rows.codes.size * probes.shape[1] // nlist
+    n_threads = limit_threads(n_threads, nq, per_query)
+    blocks = split_queries(nq, d, k, n_threads, _BLOCK_BYTES)
+    n_shared = probes.size / len(blocks) / nlist
+    scan = _scan_lists if n_shared > _SHARED else _scan_queries
+    run_blocks(
+        lambda start, stop: scan(
+            start, stop, Q, probes, index.lists, index.rows, sqdists, ids
+        ),
+        blocks,
+        n_threads,
+    )
+    return sqdists, ids
+
+
+def radius_ivf_flat(Q, index, probes, sqradius, n_threads):
+    """All rows within a radius of each query in the lists that it probes, exactly.
+
+    Parameters and returns as those of ``radius``, `probes` as in ``scan_ivf_flat``.
+    """
+    blocks = [
+        (i, i + 1, _chain(read_only(probes[i]), index.lists)) for i in range(len(Q))
+    ]
+    return radius_in_panels(Q, index.rows, blocks, sqradius, n_threads)

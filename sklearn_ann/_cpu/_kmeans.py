@@ -1,0 +1,161 @@
+"""The two halves of a k-means step: assign rows to centroids, add them up.
+
+A row wants one centroid only, so that there is no list of candidates to keep: the
+smallest bound of all centroids gives the threshold, and the few centroids below it are
+measured. Among equally near ones the first wins.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from sklearn_ann._cpu._distance import sqdist
+from sklearn_ann._cpu._filter import encode_queries, set_threshold
+from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._simd import TILE, dot_tile, lowest_bit, lowest_bound, survivors
+from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._layout import PANEL, ROUNDING, read_only
+
+# Rows that are encoded together.
+_BLOCK = 64 * TILE
+
+
+@jit
+def _upper_bound(low, query_sqnorm, query_error, largest_error, largest_sqnorm):
+    """An upper bound of the distance of the row that has the lowest bound, in units.
+
+    `low` is what ``survivors`` compares, |q' - x'|^2 - |q'|^2 - error(x)^2 but for its
+    roundings: those of sqnorms, a few ROUNDING of each term, and of float32 itself.
+    """
+    if not -np.inf < low < np.inf:
+        return np.inf
+    error = largest_error
+    terms = largest_sqnorm + query_sqnorm + 2 * error * error
+    square = np.float64(low) + query_sqnorm + error * error + 8 * ROUNDING * terms
+    return np.sqrt(max(square, 0.0) + 1e-30) * (1 + 1e-12) + query_error + error
+
+
+@jit
+def _assign(
+    start,    # IN   int      first row
+    stop,     # IN   int      one past the last
+    X,        # IN   (n, d)   float
+    index,    # IN   FlatIndex        the centroids
+    labels,   # OUT  (n,)     int64
+    sqdists,  # OUT  (n,)     float64
+):
+    centroids, _, codes, scales, sqnorms, _, error_ratio, _ = index
+    n_panels = codes.shape[0]
+    block = encode_queries(start, stop, X, index, 0)
+    dots = np.empty((n_panels, TILE, PANEL), np.int32)
+    largest_scale, largest_sqnorm = 0.0, 0.0
+    for c in range(len(centroids)):
+        largest_scale = max(largest_scale, np.float64(scales[c]))
+        if sqnorms[c] > -np.inf:
+            largest_sqnorm = max(largest_sqnorm, abs(np.float64(sqnorms[c])))
+    largest_error = error_ratio * largest_scale
+    queries, biases, factors = block.codes, block.biases, block.factors
+    bases, limits = block.bases, block.limits
+    query_sqnorms, query_errors = block.sqnorms, block.errors
+    for tile in range(0, stop - start, TILE):
+        for panel in range(n_panels):
+            dot_tile(codes, panel, queries, tile, biases, dots[panel])
+        for j in range(min(TILE, stop - start - tile)):
+            i = tile + j
+            low = np.float32(np.inf)
+            for panel in range(n_panels):
+                args = panel, factors[i]
+                low = min(low, lowest_bound(dots[panel], j, scales, sqnorms, *args))
+            threshold = _upper_bound(
+                low, query_sqnorms[i], query_errors[i], largest_error, largest_sqnorm
+            )
+            set_threshold(block, i, threshold, error_ratio)
+            label, nearest = 0, np.inf
+            for panel in range(n_panels):
+                args = panel, factors[i], bases[i], limits[i]
+                mask = survivors(dots[panel], j, scales, sqnorms, *args)
+                while mask != 0:
+                    c = panel * PANEL + lowest_bit(mask)
+                    mask &= mask - np.uint64(1)
+                    if sqnorms[c] < np.inf:
+                        exact = sqdist(centroids, c, X, start + i)
+                        if exact < nearest:
+                            label, nearest = c, exact
+            labels[start + i] = label
+            sqdists[start + i] = nearest
+
+
+def assign(X, index, n_threads):
+    """The nearest centroid of each row.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), float32 or float64
+        Finite, C-contiguous.
+    index : FlatIndex
+        The centroids.
+    n_threads : int
+
+    Returns
+    -------
+    labels : ndarray of shape (n,), int64
+        Numbers of the centroids; the smaller one among equally near ones.
+    sqdists : ndarray of shape (n,), float64
+    """
+    X = read_only(X)
+    labels, sqdists = np.empty(len(X), np.int64), np.empty(len(X))
+    edges = [*range(0, len(X), _BLOCK), len(X)]
+    run_blocks(
+        lambda start, stop: _assign(start, stop, X, index, labels, sqdists),
+        itertools.pairwise(edges),
+        n_threads,
+    )
+    return labels, sqdists
+
+
+@jit
+def _accumulate(
+    start,   # IN   int             first cluster
+    stop,    # IN   int             one past the last
+    X,       # IN   (n, d)          float
+    order,   # IN   (n,)            int64    rows, cluster by cluster
+    starts,  # IN   (n_clusters + 1,)  int64
+    sums,    # OUT  (n_clusters, d)  float64
+):
+    for c in range(start, stop):
+        sums[c] = 0.0
+        for place in range(starts[c], starts[c + 1]):
+            row = order[place]
+            for t in range(X.shape[1]):
+                sums[c, t] += X[row, t]
+
+
+def accumulate_clusters(X, order, starts, n_threads):
+    """The sums of the rows of each cluster.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), float32 or float64
+    order : ndarray of shape (n,), int64
+        Rows of X, cluster by cluster. They are added in this order.
+    starts : ndarray of shape (n_clusters + 1,), int64
+        Cluster c has the places starts[c] to starts[c + 1].
+    n_threads : int
+
+    Returns
+    -------
+    sums : ndarray of shape (n_clusters, d), float64
+    """
+    inputs = tuple(map(read_only, (X, order, starts)))
+    n_clusters = len(starts) - 1
+    sums = np.empty((n_clusters, X.shape[1]))
+    n_blocks = min(n_clusters, 8 * n_threads)
+    edges = [n_clusters * part // n_blocks for part in range(n_blocks + 1)]
+    run_blocks(
+        lambda start, stop: _accumulate(start, stop, *inputs, sums),
+        itertools.pairwise(edges),
+        n_threads,
+    )
+    return sums

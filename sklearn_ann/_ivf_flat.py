@@ -1,0 +1,300 @@
+"""Search of some inverted lists, exact inside them."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_memory
+
+from sklearn_ann._base import NeighborsBase
+from sklearn_ann._checks import check_nprobe
+from sklearn_ann._coarse_quantizer import (
+    choose_nlist,
+    draw_training_rows,
+    train_centroids,
+)
+from sklearn_ann._inverted_lists import empty_lists, extend_lists, imbalance
+from sklearn_ann._layout import IVFFlatIndex, read_only_index
+from sklearn_ann._scalar_quantizer import (
+    build_flat_index,
+    empty_flat_index,
+    place_rows,
+)
+
+
+class IVFFlatNeighbors(NeighborsBase):
+    """Approximate nearest neighbours: exact inside the inverted lists that are probed.
+
+    k-means cuts space into `nlist` cells, and each row goes to the list of the cell it
+    is in. A query looks into the `nprobe` lists with the nearest centroids only, as
+    `IndexIVFFlat` of Faiss does. Inside them the search is that of `FlatL2Neighbors`:
+    exact, with distances in float64 and ties in the order of the row numbers. Answers
+    do not depend on the batch size or the number of threads.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        Neighbours for each query. Read at search time: `set_params` needs no new fit.
+    nlist : int or 'auto', default='auto'
+        Number of lists. More lists make a search with the same `nprobe` faster and its
+        recall lower, and training slower; Faiss's rule is 4 to 16 times the square root
+        of the number of rows. 'auto' is that square root, or 1 for fewer than 20,000
+        rows, where a flat search takes no longer.
+    nprobe : int, default=8
+        Lists to search for each query. Time and recall grow with it; from `nlist_` on
+        everything is searched and the answer is exact. A query whose lists hold fewer
+        rows than it wants neighbours searches further lists until it has enough. Read
+        at search time.
+    radius : float, default=1.0
+        Radius of `radius_neighbors`, in the units of `metric`: rows of the probed lists
+        only. Read at search time.
+    metric : {'euclidean', 'sqeuclidean', 'cosine'}, default='euclidean'
+        Euclidean distances, squared ones as Faiss returns them, or one minus the cosine
+        of the angle. For 'cosine' a normalised copy of the vectors is indexed.
+    mode : {'distance', 'connectivity'}, default='distance'
+        What `transform` returns: distances to ``n_neighbors + 1`` neighbours, or ones
+        at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.
+    max_iter : int, default=10
+        Iterations of k-means at most, Faiss's number for lists. More change the recall
+        little.
+    random_state : int, RandomState instance or None, default=None
+        Draws the rows that k-means is trained on, 256 for each list, and those that it
+        starts from. An int gives the same lists each time.
+    memory : str, object with the joblib.Memory interface, or None, default=None
+        Where to keep centroids: a grid over `nprobe` then trains k-means once for each
+        fold and `nlist`. Needs an int as `random_state`, or nothing is found again.
+    device : {'cpu', None}, default=None
+        Where to search. None is the CPU in this version.
+    n_jobs : int, default=None
+        Threads of a fit or a search. None or -1 for all usable cores (fewer in joblib's
+        workers), 1 for the calling thread only. Answers do not depend on it.
+    verbose : int, default=0
+        Whether to print the iterations of k-means.
+
+    Attributes
+    ----------
+    nlist_ : int
+        Number of lists.
+    cluster_centers_ : ndarray of shape (nlist_, n_features_in_)
+        Centroids of the lists. For 'cosine' those of the normalised vectors, which have
+        one feature more (of zero vectors).
+    list_sizes_ : ndarray of shape (nlist_,), int64
+        Rows in each list.
+    imbalance_factor_ : float
+        How many times longer a search takes than with lists of equal sizes, if queries
+        are distributed as the rows are; 1 at best.
+    n_samples_fit_ : int
+        Indexed vectors.
+    n_features_in_ : int
+        Features of a vector.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if the estimator was fitted on a data frame that has
+        names for all.
+    effective_metric_ : str
+        The metric the index was built for.
+    effective_metric_params_ : dict
+        Empty; here for the scikit-learn API.
+    is_trained : bool
+        Whether the estimator is fitted, under the name Faiss gives it.
+    ntotal : int
+        Indexed vectors, under the name Faiss gives it.
+
+    See Also
+    --------
+    FlatL2Neighbors : Exact search of all rows.
+    from_faiss : The same lists as an index of Faiss.
+
+    Notes
+    -----
+    The time of a search grows with ``n_queries * nlist * n_features`` for the
+    centroids and with ``n_queries * nprobe / nlist * n_samples * n_features`` for the
+    lists; a batch reads each list once for all of its queries. Memory is that of the
+    vectors, which are kept by reference if they need no conversion, plus one byte a
+    feature and 16 bytes a vector, and room for up to 63 vectors in each list.
+
+    `partial_fit` adds rows to the lists of the first fit, without training. When the
+    data drifts away from what the lists were trained on, they become unequal
+    (`imbalance_factor_`) and a new `fit` pays.
+
+    Inverted files go back to Sivic and Zisserman, "Video Google" (2003); lists of
+    k-means cells with residual codes are those of Jegou, Douze and Schmid, "Product
+    quantization for nearest neighbor search" (2011).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ann import IVFFlatNeighbors
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(3000, 8))
+    >>> index = IVFFlatNeighbors(n_neighbors=3, nlist=30, nprobe=4, random_state=0)
+    >>> index.fit(X).list_sizes_.shape
+    (30,)
+    >>> distances, ids = index.kneighbors(X[:1])
+    >>> ids[:, 0], distances[:, 0]
+    (array([0]), array([0.]))
+    >>> exact = index.set_params(nprobe=30).kneighbors(X[:1])  # no new fit
+    """
+
+    _parameter_constraints = {
+        **NeighborsBase._parameter_constraints,
+        "nlist": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "nprobe": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "memory": [str, HasMethods(["cache"]), None],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        n_neighbors=5,
+        *,
+        nlist="auto",
+        nprobe=8,
+        radius=1.0,
+        metric="euclidean",
+        mode="distance",
+        max_iter=10,
+        random_state=None,
+        memory=None,
+        device=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.n_neighbors = n_neighbors
+        self.nlist = nlist
+        self.nprobe = nprobe
+        self.radius = radius
+        self.metric = metric
+        self.mode = mode
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.memory = memory
+        self.device = device
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    # -- fitting ---------------------------------------------------------------------
+
+    def _build(self, X):
+        return self._fill(X, self._train(X))
+
+    def _fit_lists(self, X, centroids):
+        """Fit with given centroids, in the space of the metric."""
+        self._validate_params()
+        return self._fit(X, lambda vectors: self._fill(vectors, centroids))
+
+    def _train(self, X):
+        """Centroids for X. A cache of them sees the rows trained on and a seed."""
+        nlist = choose_nlist(len(X)) if self.nlist == "auto" else self.nlist
+        rng = check_random_state(self.random_state)
+        sample = draw_training_rows(X, nlist, rng)
+        train = check_memory(self.memory).cache(
+            train_centroids, ignore=["backend", "n_threads", "verbose"]
+        )
+        return train(
+            sample,
+            nlist,
+            self.max_iter,
+            rng.randint(np.iinfo(np.int32).max),
+            backend=self._get_backend(),
+            n_threads=self._n_threads(sample.size * nlist),
+            verbose=self.verbose,
+        )
+
+    def _fill(self, X, centroids):
+        """The index of the rows of X in the lists of these centroids."""
+        backend, n_threads = self._get_backend(), self._n_threads(X.size)
+        empty = IVFFlatIndex(
+            build_flat_index(centroids, backend, n_threads),
+            empty_lists(len(centroids)),
+            empty_flat_index(X),
+        )
+        self.nlist_ = len(centroids)
+        self.cluster_centers_ = empty.centroids.X
+        return self._place(empty, X)
+
+    def _add(self, X):
+        return self._place(self._index, X)
+
+    def _place(self, index, X):
+        """The index with the rows of X added to their lists."""
+        backend = self._get_backend()
+        n_threads = self._n_threads(X.size * self.nlist_)
+        labels, _ = backend.assign(X, index.centroids, n_threads)
+        lists, order, positions = extend_lists(index.lists, labels)
+        n_panels = len(lists.panels)
+        arguments = order, positions, n_panels, self._storage, backend, n_threads
+        rows = place_rows(index.rows, X, *arguments)
+        return read_only_index(IVFFlatIndex(index.centroids, lists, rows))
+
+    # -- searching -------------------------------------------------------------------
+
+    def _search(self, Q, k):
+        index, backend = self._index, self._get_backend()
+        nprobe = check_nprobe(self.nprobe)
+        n_threads = self._n_threads_for(len(Q), nprobe)
+        if nprobe >= self.nlist_:
+            return backend.knn(Q, index.rows, k, n_threads)
+        probes = self._probe(Q, nprobe, k, n_threads)
+        return backend.scan_ivf_flat(Q, index, probes, k, n_threads)
+
+    def _search_radius(self, Q, sqradius):
+        index, backend = self._index, self._get_backend()
+        nprobe = check_nprobe(self.nprobe)
+        n_threads = self._n_threads_for(len(Q), nprobe)
+        if nprobe >= self.nlist_:
+            return backend.radius(Q, index.rows, sqradius, n_threads)
+        probes = self._probe(Q, nprobe, 0, n_threads)
+        return backend.radius_ivf_flat(Q, index, probes, sqradius, n_threads)
+
+    def _probe(self, Q, nprobe, k, n_threads):
+        """The lists nearest to each query: `nprobe`, or as many as hold k rows.
+
+        Queries that need more lists than `nprobe` make the array wider; the places
+        that the others do not use hold -1.
+        """
+        index, backend = self._index, self._get_backend()
+        _, probes = backend.knn(Q, index.centroids, nprobe, n_threads)
+        sizes = index.lists.sizes
+        # A query that is not finite has no lists at all.
+        short = np.flatnonzero((sizes[probes].sum(axis=1) < k) & (probes[:, 0] >= 0))
+        while len(short):
+            # As many lists as do for all: rounds of twice as many.
+            nprobe = min(2 * nprobe, self.nlist_)
+            _, more = backend.knn(Q[short], index.centroids, nprobe, n_threads)
+            n_before = np.cumsum(sizes[more], axis=1) - sizes[more]
+            more[n_before >= k] = -1
+            probes = _widen(probes, nprobe)
+            probes[short] = more
+            short = short[np.where(more >= 0, sizes[more], 0).sum(axis=1) < k]
+        return probes
+
+    def _n_threads_for(self, nq, nprobe):
+        share = min(1.0, nprobe / self.nlist_)
+        return self._n_threads(int(nq * self._index.rows.codes.size * share))
+
+    # -- looking at the index --------------------------------------------------------
+
+    @property
+    def list_sizes_(self):
+        """Ndarray of shape (nlist_,): rows in each list."""
+        return self._index.lists.sizes
+
+    @property
+    def imbalance_factor_(self):
+        """float: how much longer searches take than with lists of equal sizes."""
+        return imbalance(self.list_sizes_)
+
+    def _decode(self, ids):
+        return self._index.rows.X[ids]
+
+
+def _widen(probes, width):
+    """The same probes in an array so wide."""
+    wide = np.full((len(probes), width), -1)
+    wide[:, : probes.shape[1]] = probes
+    return wide
