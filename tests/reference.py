@@ -37,6 +37,57 @@ def knn_of_many(Q, X, k):
     return found_sqdists, found_ids
 
 
+def nearest_centroids(X, centroids):
+    """Numbers of the nearest centroids, the first of equally near ones."""
+    return np.array([sqdists(x, centroids).argmin() for x in X], np.int64)
+
+
+def probes(q, centroids, sizes, nprobe, k):
+    """The `nprobe` nearest lists, and further ones until they hold k rows."""
+    nearest = np.argsort(sqdists(q, centroids), kind="stable")
+    while nprobe < len(centroids) and sizes[nearest[:nprobe]].sum() < k:
+        nprobe += 1
+    return nearest[:nprobe]
+
+
+def ivf_knn(Q, X, centroids, nprobe, k):
+    """As `knn`, among the rows of the lists that each query probes."""
+    labels = nearest_centroids(X, centroids)
+    sizes = np.bincount(labels, minlength=len(centroids))
+    found_sqdists, found_ids = np.empty((len(Q), k)), np.empty((len(Q), k), np.int64)
+    for i, q in enumerate(Q):
+        lists = probes(q, centroids, sizes, nprobe, k)
+        rows = np.flatnonzero(np.isin(labels, lists))
+        found_sqdists[i], order = (array[0] for array in knn(q[None], X[rows], k))
+        found_ids[i] = rows[order]
+    return found_sqdists, found_ids
+
+
+def ivf_radius(Q, X, centroids, nprobe, sqradius):
+    """As `radius`, among the rows of the lists that each query probes."""
+    labels = nearest_centroids(X, centroids)
+    found = []
+    for q, (hit_sqdists, ids) in zip(Q, radius(Q, X, sqradius), strict=True):
+        is_probed = np.isin(labels[ids], probes(q, centroids, labels, nprobe, 0))
+        found.append((hit_sqdists[is_probed], ids[is_probed]))
+    return found
+
+
+def lloyd(X, centroids, max_iter):
+    """k-means from given centroids, as long as no cell is empty."""
+    X = X.astype(np.float64)
+    for _ in range(max_iter):
+        labels = nearest_centroids(X, centroids)
+        cells = [X[labels == c] for c in range(len(centroids))]
+        centroids = np.array([cell.mean(axis=0) for cell in cells])
+    return centroids
+
+
+def inertia(X, centroids):
+    """The sum of the squared distances of the rows to their nearest centroids."""
+    return sum(sqdists(x, centroids).min() for x in X)
+
+
 def radius(Q, X, sqradius):
     """For each query, squared distances and row numbers of the rows within a radius."""
     found = []
