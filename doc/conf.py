@@ -85,7 +85,11 @@ html_theme_options = {
 
 def _quote_fitted_names(app, what, name, obj, options, lines):
     """Names with a final underscore are not links: ``(n_features_in_,)`` in a type."""
-    lines[:] = [re.sub(r"\((\w+_),\)$", r"(`\1`,)", line) for line in lines]
+
+    def quote(shape):
+        return re.sub(r"(\w+_)(?=[,)])", r"`\1`", shape[0])
+
+    lines[:] = [re.sub(r"of shape \([^)]*\)", quote, line) for line in lines]
 
 
 def setup(app):
