@@ -99,20 +99,20 @@ def sqdist(typingctx, X, i, Y, j):
 
 
 @intrinsic
-def prefetch_row(typingctx, X, i):
-    """Ask for ``X[i]`` to be in the cache soon."""
-    signature = types.void(X, types.intp)
+def prefetch(typingctx, array, i):
+    """Ask for ``array[i]``, C-contiguous, to be in the cache soon."""
+    signature = types.void(array, types.intp)
 
     def generate(context, builder, signature, args):
-        row = _row(context, builder, signature.args[0], *args)
+        struct = array_struct(context, builder, signature.args[0], args[0])
+        size = builder.extract_value(struct.strides, 0)
+        start = pointer(builder, struct.data, builder.mul(args[1], size), I8)
         arguments = [I8.as_pointer(), I32, I32, I32]
-        prefetch = declare(builder, "llvm.prefetch.p0i8", ir.VoidType(), arguments)
+        fetch = declare(builder, "llvm.prefetch.p0i8", ir.VoidType(), arguments)
         hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # read, keep, data
-        size = 4 if row.item_type == FLOAT else 8
         zero, line = ir.Constant(I64, 0), ir.Constant(I64, 64)
-        end = bytes_of(builder, row.length, size)
-        with cgutils.for_range_slice(builder, zero, end, line) as (at, _):
-            builder.call(prefetch, [pointer(builder, row.data, at, I8), *hints])
+        with cgutils.for_range_slice(builder, zero, size, line) as (at, _):
+            builder.call(fetch, [pointer(builder, start, at, I8), *hints])
         return context.get_dummy_value()
 
     return signature, generate

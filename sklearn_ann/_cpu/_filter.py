@@ -79,7 +79,7 @@ def encode_queries(start, stop, Q, index, capacity):
     """The block of the queries start to stop; those not finite get no neighbours."""
     n, d = stop - start, Q.shape[1]
     block = _empty_block(n, index.codes.shape[1], capacity)
-    centred, decoded, codes = np.empty((1, d)), np.empty((1, d)), np.empty(d, np.int8)
+    centred, decoded = np.empty((1, d)), np.empty((1, d))
     # The largest code for which no dot product overflows 32 bits. One less, because
     # integer vectors also have the code -128.
     levels = min(QUERY_LEVELS, (2**31 - 1) // (OFFSET * d) - 1)
@@ -92,12 +92,12 @@ def encode_queries(start, stop, Q, index, capacity):
             is_finite &= np.isfinite(value)
         if not is_finite:
             continue
+        codes = block.codes[i].reshape(-1)
         scale, sum_squares, error = encode_vector(
             centred, decoded, codes, levels, index.unit
         )
         sum_codes = np.int64(0)
         for t in range(d):
-            block.codes[i, t // 4, t % 4] = codes[t]
             sum_codes += codes[t]
         block.biases[i] = np.int32(-OFFSET * sum_codes)
         block.scales[i] = scale
@@ -186,8 +186,8 @@ def filter_panels(
                 dot_tile(codes, panel, queries, tile, biases, dots)
             for j in range(in_tile):
                 i = members[tile + j]
-                args = panel, factors[i], bases[i], limits[i]
-                mask = survivors(dots, j, scales, sqnorms, *args)
+                args = j, panel, factors[i], bases[i], limits[i]
+                mask = survivors(dots, scales, sqnorms, *args)
                 if mask == 0 or thresholds[i] < 0:
                     continue
                 count = counts[i]

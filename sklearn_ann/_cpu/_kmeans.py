@@ -64,18 +64,15 @@ def _assign(
             dot_tile(codes, panel, queries, tile, biases, dots[panel])
         for j in range(min(TILE, stop - start - tile)):
             i = tile + j
-            low = np.float32(np.inf)
-            for panel in range(n_panels):
-                args = panel, factors[i]
-                low = min(low, lowest_bound(dots[panel], j, scales, sqnorms, *args))
+            low = lowest_bound(dots, scales, sqnorms, j, factors[i])
             threshold = _upper_bound(
                 low, query_sqnorms[i], query_errors[i], largest_error, largest_sqnorm
             )
             set_threshold(block, i, threshold, error_ratio)
             label, nearest = 0, np.inf
             for panel in range(n_panels):
-                args = panel, factors[i], bases[i], limits[i]
-                mask = survivors(dots[panel], j, scales, sqnorms, *args)
+                args = j, panel, factors[i], bases[i], limits[i]
+                mask = survivors(dots[panel], scales, sqnorms, *args)
                 while mask != 0:
                     c = panel * PANEL + lowest_bit(mask)
                     mask &= mask - np.uint64(1)

@@ -15,7 +15,7 @@ import itertools
 
 import numpy as np
 
-from sklearn_ann._cpu._distance import prefetch_row, sqdist
+from sklearn_ann._cpu._distance import prefetch, sqdist
 from sklearn_ann._cpu._filter import (
     SLACK,
     encode_queries,
@@ -91,7 +91,7 @@ def _measure(block, i, k, Q, query, index, scratch):
         if c >= k and lowers[c] > np.sqrt(farthest) / index.unit * SLACK:
             break
         if c + 1 < count:
-            prefetch_row(X, rows[c + 1])
+            prefetch(X, rows[c + 1])
         scratch[c] = sqdist(X, rows[c], Q, query)
         n_measured = c + 1
         if c < k:

@@ -211,37 +211,44 @@ dot_tile = _make_dot(TILE)
 # -- 64 bounds to 64 bits ------------------------------------------------------
 
 
-def _panel_bounds(context, builder, signature, args, factor, base):
-    """``sqnorms - scales * (base + factor * dots[i])`` of the rows of a panel."""
-    dots, i, scales, sqnorms, panel = args
-    dots = array_struct(context, builder, signature.args[0], dots)
-    scales = array_struct(context, builder, signature.args[2], scales)
-    sqnorms = array_struct(context, builder, signature.args[3], sqnorms)
+def _panel_bounds(builder, dots, scales, sqnorms, factor, base):
+    """``sqnorms - scales * (base + factor * dots)`` of the rows of a panel.
+
+    The first three are pointers to the numbers of the panel.
+    """
     floats, ints = ir.VectorType(FLOAT, PANEL), ir.VectorType(I32, PANEL)
     fma = declare(builder, f"llvm.fma.v{PANEL}f32", floats, [floats] * 3)
-    at = bytes_of(builder, panel, 4 * PANEL)
-    dot = load(builder, dots.data, bytes_of(builder, i, 4 * PANEL), ints)
-    factor, dot = splat(builder, floats, factor), builder.sitofp(dot, floats)
-    base = splat(builder, floats, base)
+    zero = ir.Constant(I64, 0)
+    dot = builder.sitofp(load(builder, dots, zero, ints), floats)
+    factor, base = splat(builder, floats, factor), splat(builder, floats, base)
     slope = builder.call(fma, [factor, dot, base])
-    scale = load(builder, scales.data, at, floats)
-    sqnorm = load(builder, sqnorms.data, at, floats)
+    scale = load(builder, scales, zero, floats)
+    sqnorm = load(builder, sqnorms, zero, floats)
     return builder.call(fma, [builder.fneg(scale), slope, sqnorm])
 
 
+def _panel_pointers(context, builder, signature, args, number, panel):
+    """Pointers to 64 dot products, and to the scales and sqnorms of their panel."""
+    numbers = number, panel, panel
+    for array_type, array, n in zip(signature.args[:3], args, numbers, strict=True):
+        data = array_struct(context, builder, array_type, array).data
+        yield pointer(builder, data, bytes_of(builder, n, 4 * PANEL), I8)
+
+
 @intrinsic
-def survivors(typingctx, dots, i, scales, sqnorms, panel, factor, base, limit):
+def survivors(typingctx, dots, scales, sqnorms, i, panel, factor, base, limit):
     """Bit j is set if row j of the panel may be a neighbour of query i.
 
     That is, unless ``sqnorms[j] - scales[j] * (base + factor * dots[i, j]) > limit``,
     in float32; a comparison with NaN leaves the bit set.
     """
     f4 = types.float32
-    signature = types.uint64(dots, types.intp, scales, sqnorms, types.intp, f4, f4, f4)
+    signature = types.uint64(dots, scales, sqnorms, types.intp, types.intp, f4, f4, f4)
 
     def generate(context, builder, signature, args):
-        *args, factor, base, limit = args
-        bound = _panel_bounds(context, builder, signature, args, factor, base)
+        *arrays, i, panel, factor, base, limit = args
+        pointers = _panel_pointers(context, builder, signature, arrays, i, panel)
+        bound = _panel_bounds(builder, *pointers, factor, base)
         limit = splat(builder, bound.type, limit)
         return builder.bitcast(builder.fcmp_unordered("<=", bound, limit), I64)
 
@@ -249,21 +256,32 @@ def survivors(typingctx, dots, i, scales, sqnorms, panel, factor, base, limit):
 
 
 @intrinsic
-def lowest_bound(typingctx, dots, i, scales, sqnorms, panel, factor):
-    """The smallest ``sqnorms[j] - scales[j] * factor * dots[i, j]`` of a panel.
+def lowest_bound(typingctx, dots, scales, sqnorms, i, factor):
+    """The smallest ``sqnorms[j] - scales[j] * factor * dots[p, i, j]`` of all panels p.
 
-    The `low` of ``survivors`` for a base of 0, in float32.
+    As in ``survivors``, with a base of 0. `dots` has the shape (n_panels, 4, 64).
     """
     f4 = types.float32
-    signature = f4(dots, types.intp, scales, sqnorms, types.intp, f4)
+    signature = f4(dots, scales, sqnorms, types.intp, f4)
 
     def generate(context, builder, signature, args):
-        *args, factor = args
-        zero = ir.Constant(FLOAT, 0.0)
-        bound = _panel_bounds(context, builder, signature, args, factor, zero)
+        *arrays, i, factor = args
+        floats, zero = ir.VectorType(FLOAT, PANEL), ir.Constant(FLOAT, 0.0)
+        lowest = cgutils.alloca_once_value(builder, constant(floats, float("inf")))
+        struct = array_struct(context, builder, signature.args[0], arrays[0])
+        with cgutils.for_range(builder, axis_length(builder, struct, 0)) as loop:
+            panel = loop.index
+            number = builder.add(builder.mul(panel, ir.Constant(I64, TILE)), i)
+            pointers = _panel_pointers(
+                context, builder, signature, arrays, number, panel
+            )
+            bound = _panel_bounds(builder, *pointers, factor, zero)
+            so_far = builder.load(lowest)
+            is_lower = builder.fcmp_ordered("<", bound, so_far)
+            builder.store(builder.select(is_lower, bound, so_far), lowest)
         name = f"llvm.vector.reduce.fmin.v{PANEL}f32"
-        function = declare(builder, name, FLOAT, [bound.type])
-        return builder.call(function, [bound])
+        reduce = declare(builder, name, FLOAT, [floats])
+        return builder.call(reduce, [builder.load(lowest)])
 
     return signature, generate
 

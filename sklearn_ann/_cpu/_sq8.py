@@ -23,7 +23,7 @@ import itertools
 
 import numpy as np
 
-from sklearn_ann._cpu._distance import sqdist
+from sklearn_ann._cpu._distance import prefetch, sqdist
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import OFFSET, PANEL, read_only
@@ -37,14 +37,18 @@ _BLOCK = 64 * PANEL
 
 
 @jit
-def _largest_magnitude(v):
+def _largest_magnitude(
+    v,        # IN       (d,)  float64
+    scratch,  # SCRATCH  (d,)  float64
+):
     """Largest absolute value."""
     # Non-negative floats are ordered like their bits, and a loop over integers
     # vectorises where one over floats does not.
     bits, largest = v.view(np.int64), np.int64(0)
     for t in range(bits.shape[0]):
         largest = max(largest, bits[t] & np.int64(0x7FFFFFFFFFFFFFFF))
-    return np.array([largest]).view(np.float64)[0]
+    scratch.view(np.int64)[0] = largest
+    return scratch[0]
 
 
 @jit
@@ -61,7 +65,7 @@ def encode_vector(
     of its squared codes, and its error, rounded up.
     """
     d = centred.shape[1]
-    largest = _largest_magnitude(centred[0])
+    largest = _largest_magnitude(centred[0], decoded[0])
     if levels < 1 or largest > TOO_LONG or 0.0 < largest < TOO_SHORT:
         codes[:] = 0
         decoded[:] = 0.0
@@ -96,7 +100,7 @@ def _encode_rows(
     positions,     # IN   (m,)                    int64    where their codes go
     center,        # IN   (d,)                    float64
     unit,          # IN   float
-    codes,         # OUT  (n_panels, steps, 64, 4)  uint8
+    codes,         # OUT  (n_panels, steps, 64)   int32    four codes at a time
     scales,        # OUT  (n_panels * 64,)        float32
     lengths,       # OUT  (m,)                    float64  squared, of decoded rows;
                    #                                       -inf: the row has no codes
@@ -105,16 +109,21 @@ def _encode_rows(
     d = X.shape[1]
     centred, decoded = np.empty((1, d)), np.empty((1, d))
     row_codes, per_unit = np.zeros(4 * codes.shape[1], np.int8), 1.0 / unit
+    fours, offsets = row_codes.view(np.int32), np.full(4, OFFSET, np.uint8)
+    four_offsets = offsets.view(np.int32)[0]
     for j in range(start, stop):
         row = rows[j]
+        if j + 1 < stop:
+            prefetch(X, rows[j + 1])
         for t in range(d):
             centred[0, t] = (np.float64(X[row, t]) - center[t]) * per_unit
         scale, sum_squares, error = encode_vector(
             centred, decoded, row_codes, 127, unit
         )
         panel, lane = positions[j] // PANEL, positions[j] % PANEL
-        for t in range(row_codes.shape[0]):
-            codes[panel, t // 4, lane, t % 4] = row_codes[t] + OFFSET
+        for step in range(fours.shape[0]):
+            # An offset of 128 turns over the highest bit.
+            codes[panel, step, lane] = fours[step] ^ four_offsets
         scales[positions[j]] = scale
         if scale > 0 or error == 0:
             lengths[j] = np.float64(scale) * np.float64(scale) * sum_squares
@@ -151,7 +160,8 @@ def encode_sq8(X, rows, positions, center, unit, codes, scales, n_threads):
     """
     inputs = map(read_only, (X, rows, positions, center))
     lengths, error_ratios = np.empty(len(rows)), np.empty(len(rows))
-    args = *inputs, unit, codes, scales, lengths, error_ratios
+    fours = codes.view(np.int32)[..., 0]
+    args = *inputs, unit, fours, scales, lengths, error_ratios
     edges = [*range(0, len(rows), _BLOCK), len(rows)]
     run_blocks(
         lambda start, stop: _encode_rows(start, stop, *args),
