@@ -21,8 +21,9 @@ from sklearn_ann.exceptions import FewTrainingRowsWarning
 _MOST_ROWS_PER_CELL = 256
 _LEAST_ROWS_PER_CELL = 39
 
-# Below this many rows a flat search is as fast as one of the lists.
-_FEWEST_ROWS_FOR_LISTS = 20_000
+# Below this many rows a flat search took no longer than that of 8 lists out of sqrt(n):
+# for batches of 128 features that was so up to 5,000 rows, one by one up to 15,000.
+_FEWEST_ROWS_FOR_LISTS = 10_000
 
 # The halves of a cell start this part of the way to its farthest row away from each
 # other: too little to matter, enough to part its rows.

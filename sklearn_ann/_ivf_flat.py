@@ -41,7 +41,7 @@ class IVFFlatNeighbors(NeighborsBase):
     nlist : int or 'auto', default='auto'
         Number of lists. More lists make a search with the same `nprobe` faster and its
         recall lower, and training slower; Faiss's rule is 4 to 16 times the square root
-        of the number of rows. 'auto' is that square root, or 1 for fewer than 20,000
+        of the number of rows. 'auto' is that square root, or 1 for fewer than 10,000
         rows, where a flat search takes no longer.
     nprobe : int, default=8
         Lists to search for each query. Time and recall grow with it; from `nlist_` on
