@@ -1,5 +1,6 @@
 """Data sets of the benchmarks, and the exact answers to their queries."""
 
+import gzip
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,8 @@ from sklearn_ann.datasets import fetch_sentence_embeddings
 N_QUERIES = 1000
 
 _BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
-_QUICK_ROWS = {"sentences": 3000, "sift": 50_000}
+_DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
+_QUICK_ROWS = {"sentences": 3000, "sift": 50_000, "fashion-mnist": 10_000}
 
 # The oracle works on this many distances at a time.
 _CHUNK = 2**24
@@ -24,7 +26,7 @@ _TOLERANCE = 1e-9
 class DataSet(NamedTuple):
     name: str
     X: np.ndarray
-    Q: np.ndarray  # N_QUERIES of them
+    Q: np.ndarray
 
 
 def default_data_home():
@@ -34,7 +36,7 @@ def default_data_home():
     return home if is_there or not _BESIDE_CHECKOUT.is_dir() else _BESIDE_CHECKOUT
 
 
-def load(name, options):
+def load(name, options, n_queries=N_QUERIES):
     """The data set, or None if its files are not in ``options.data_home``."""
     try:
         X, Q = _LOADERS[name](Path(options.data_home))
@@ -43,7 +45,7 @@ def load(name, options):
         return None
     if options.quick:
         X = X[: _QUICK_ROWS.get(name)]
-    return DataSet(name, X, Q)
+    return DataSet(name, X, Q[:n_queries])
 
 
 def _sentences(home):
@@ -54,10 +56,32 @@ def _sentences(home):
 
 
 def _sift(home):
-    """One million descriptors of 128 features, integers in float32."""
+    """One million descriptors of 128 features, integers in float32; 10,000 queries."""
     X = np.load(home / "sift_bsds_base_1m.npy").astype(np.float32)
-    Q = np.load(home / "sift_bsds_query_10k.npy")[:N_QUERIES]
-    return X, Q.astype(np.float32)
+    return X, np.load(home / "sift_bsds_query_10k.npy").astype(np.float32)
+
+
+def _fashion_mnist(home):
+    """60,000 images of 784 pixels, integers in float32; 10,000 queries.
+
+    From the folder ``fashion-mnist``, or where Debian's package
+    ``dataset-fashion-mnist`` puts the same files.
+    """
+    folder = home / "fashion-mnist"
+    if not folder.is_dir() and _DEBIAN_FASHION.is_dir():
+        folder = _DEBIAN_FASHION
+    return (_read_images(folder / f"{part}-images-idx3-ubyte.gz") for part in _PARTS)
+
+
+_PARTS = "train", "t10k"
+
+
+def _read_images(path):
+    """An IDX file of images as rows: a magic number and the shape, then the bytes."""
+    content = gzip.decompress(path.read_bytes())
+    shape = np.frombuffer(content, ">i4", count=3, offset=4)
+    pixels = np.frombuffer(content, np.uint8, offset=16)
+    return pixels.reshape(shape[0], -1).astype(np.float32)
 
 
 def _offset(home):
@@ -91,6 +115,7 @@ def _small(home):
 _LOADERS = {
     "sentences": _sentences,
     "sift": _sift,
+    "fashion-mnist": _fashion_mnist,
     "offset": _offset,
     "integers": _integers,
     "duplicates": _duplicates,
@@ -117,10 +142,21 @@ def exact_neighbors(X, Q, k):
     sqdists, ids = np.empty((len(Q), k)), np.empty((len(Q), k), np.int64)
     for i, q in enumerate(Q):
         own = rows[starts[i] : starts[i + 1]]
-        own_sqdists = _sqdists(X[own], q)
+        own_sqdists = sqdists_to(X[own], q)
         order = np.lexsort((own, own_sqdists))[:k]
         sqdists[i], ids[i] = own_sqdists[order], own[order]
     return sqdists, ids
+
+
+def mean_recall(data, answers, truth):
+    """Recall over the queries that were timed: pairs (number of the first, ids)."""
+    known, recalls = {}, []  # rounds with the same queries have the same answers
+    for first, ids in answers:
+        key = first, ids.tobytes()
+        if key not in known:
+            known[key] = recall(data, first, ids, truth)
+        recalls.append(known[key])
+    return sum(recalls) / len(recalls)
 
 
 def recall(data, first, ids, truth):
@@ -132,11 +168,12 @@ def recall(data, first, ids, truth):
     hits = 0
     for i, found in enumerate(ids, start=first):
         found = np.unique(found[found >= 0])
-        hits += (_sqdists(data.X[found], data.Q[i]) <= truth[0][i, -1]).sum()
+        hits += (sqdists_to(data.X[found], data.Q[i]) <= truth[0][i, -1]).sum()
     return hits / ids.size
 
 
-def _sqdists(rows, q):
+def sqdists_to(rows, q):
+    """Squared distances of rows to a query, in float64."""
     return ((rows.astype(np.float64) - q) ** 2).sum(axis=1)
 
 

@@ -1,6 +1,6 @@
 """The results of ``flat.py`` as Markdown, and the bars they are held against."""
 
-from _report import environment_section, table
+from _report import bar, bars_table, disturbances, document, setting, table
 
 # What is asked of ratios: data, queries, threads, peer; bar, stretch.
 _RATIO_BARS = [
@@ -33,39 +33,24 @@ def bars(results):
     lines = results.get("speed", [])
     by_setting = {(x["data"], x["queries"], x["threads"]): x for x in lines}
     rows = []
-    for *setting, peer, bar, stretch in _RATIO_BARS:
-        if tuple(setting) in by_setting:
-            ratio = by_setting[tuple(setting)]["ratios"][peer]
-            rows.append(_bar(f"{_setting(*setting)}: x {peer}", ratio, bar, stretch))
-    for name, unit, scale, bar, stretch in _TIME_BARS:
+    for *measured, peer, least, stretch in _RATIO_BARS:
+        if tuple(measured) in by_setting:
+            ratio = by_setting[tuple(measured)]["ratios"][peer]
+            rows.append(bar(f"{setting(*measured)}: x {peer}", ratio, least, stretch))
+    for name, unit, scale, least, stretch in _TIME_BARS:
         if name in results.get("first-call", {}):
-            seconds = results["first-call"][name]
-            rows.append(_bar(f"{name}, {unit}", scale * seconds, bar, stretch, sign=-1))
+            seconds = scale * results["first-call"][name]
+            rows.append(bar(f"{name}, {unit}", seconds, least, stretch, sign=-1))
     if lines:
         memory = max(line["memory"] for line in lines)
-        rows.append(_bar("memory over the vectors'", memory, *_MEMORY_BAR, sign=-1))
+        rows.append(bar("memory over the vectors'", memory, *_MEMORY_BAR, sign=-1))
     for line in results.get("tiers", []):
         if line["threads"] == 2:
-            setting = _setting("sentences", 1000, 2)
+            measured = setting("sentences", 1000, 2)
             for peer, ratio in line["ratios"].items():
-                what = f"{setting}, tier {line['tier']}: x {peer}"
-                rows.append(_bar(what, ratio, _TIER_BAR, None))
+                what = f"{measured}, tier {line['tier']}: x {peer}"
+                rows.append(bar(what, ratio, _TIER_BAR, None))
     return rows
-
-
-def _setting(data, queries, threads):
-    batch = "1 query" if queries == 1 else f"{queries} queries"
-    return f"{data}, {batch}, {threads} thread{'' if threads == 1 else 's'}"
-
-
-def _bar(what, measured, bar, stretch, sign=1):
-    """More is better, or less with ``sign=-1``."""
-    verdict = "FAIL"
-    if sign * measured >= sign * bar:
-        verdict = "pass"
-        if stretch is not None and sign * measured >= sign * stretch:
-            verdict = "pass, stretch too"
-    return what, measured, bar, stretch, verdict
 
 
 # -- sections -----------------------------------------------------------------------
@@ -91,11 +76,8 @@ def _peer_times(lines):
         + [1e3 * x["peers"][peer]["seconds"] for peer in peers]
         for x in lines
     ]
-    measured = [peer for x in lines for peer in x["peers"].values()]
-    disturbed = sum(peer["disturbed_rounds"] for peer in measured)
-    total = sum(peer["rounds"] for peer in measured)
-    note = f"{disturbed} of {total} rounds began while the machine was not idle."
-    return table(["data", "queries", "threads", *peers], rows) + "\n\n" + note
+    head = ["data", "queries", "threads", *peers]
+    return table(head, rows) + "\n\n" + disturbances(lines)
 
 
 def _answers(lines):
@@ -167,22 +149,11 @@ query on 1000 x 16, float64, with the default number of threads.""",
 would give scikit-learn a BLAS without it too.""",
         _tiers,
     ),
-    "bars": (
-        "Bars",
-        "",
-        lambda rows: table(["what", "measured", "bar", "stretch", "verdict"], rows),
-    ),
+    "bars": ("Bars", "", bars_table),
 }
 
 
 def markdown(results):
     """The whole report, of the sections that were run."""
-    parts = ["# Exact search: FlatL2Neighbors"]
-    if results["quick"]:
-        parts.append("A quick run on shrunk data: the figures mean nothing.")
-    parts.append(environment_section(results["environment"]))
     everything = {**results, "peers": results.get("speed")}
-    for name, (title, text, show) in _SECTIONS.items():
-        if everything.get(name):
-            parts += [f"## {title}", text, show(everything[name])]
-    return "\n\n".join(part for part in parts if part)
+    return document("Exact search: FlatL2Neighbors", everything, _SECTIONS)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
+_START = time.perf_counter()
 
 # A measurement begins after this many seconds with nothing at work: threads of OpenMP
 # and OpenBLAS spin for a while after a call, and one busy core of two makes some peers
@@ -44,8 +45,8 @@ class PeerProcess(NamedTuple):
 
 
 def log(text):
-    """Progress, apart from the results."""
-    print(text, file=sys.stderr, flush=True)
+    """Progress, apart from the results; with the seconds since the start."""
+    print(f"{time.perf_counter() - _START:7.1f} {text}", file=sys.stderr, flush=True)
 
 
 def clean_environment(changes):
@@ -70,6 +71,14 @@ def blas_settings():
         if flag in flags:
             settings[kernels] = {"OPENBLAS_CORETYPE": kernels}
     return settings
+
+
+def on_each_blas(name, peer):
+    """Processes of one peer, by name, for each of these settings."""
+    return {
+        f"{name} ({setting} BLAS)": PeerProcess(peer, environment)
+        for setting, environment in blas_settings().items()
+    }
 
 
 class Worker:
@@ -105,14 +114,31 @@ class Worker:
         self.process.communicate()
 
 
+class Tuned:
+    """A worker that is asked with certain parameters of its search.
+
+    One worker can take part in a measurement several times, with other parameters.
+    """
+
+    def __init__(self, worker, **parameters):
+        self.worker, self.parameters = worker, parameters
+
+    def ask(self, method, *args):
+        self.worker.ask("set_search", self.parameters)
+        return self.worker.ask(method, *args)
+
+
 @contextmanager
-def start_workers(peers, data, k):
-    """Workers by name, each with an index of the data set; ended at the end."""
+def start_workers(peers, data, k, **arrays):
+    """Workers by name, each with an index of the data set; ended at the end.
+
+    They find further arrays in their folder as files ``NAME.npy``.
+    """
     with ExitStack() as stack:
         workers = {}
         with tempfile.TemporaryDirectory() as folder:
-            np.save(Path(folder) / "X.npy", data.X)
-            np.save(Path(folder) / "Q.npy", data.Q)
+            for name, array in {"X": data.X, "Q": data.Q, **arrays}.items():
+                np.save(Path(folder) / f"{name}.npy", array)
             for name, start in peers.items():
                 log(f"{data.name}: building {name}")
                 workers[name] = stack.enter_context(Worker(start))
@@ -149,10 +175,10 @@ class Timing:
         self.n_calls += len(seconds)
         self.spent += sum(seconds)
 
-    def is_enough(self, n_rounds):
+    def is_enough(self, n_rounds, budget):
         if len(self.rounds) >= 3 and self.seconds > _VERY_SLOW:
             return True
-        if self.spent > _BUDGET:
+        if self.spent > budget:
             n_rounds = min(n_rounds, 5)
         return len(self.rounds) >= n_rounds
 
@@ -167,18 +193,30 @@ class Timing:
         }
 
 
-def measure(workers, nq, n_threads, n_queries, *, quick=False, loops=None):
+def measure(
+    workers,
+    nq,
+    n_threads,
+    n_queries,
+    *,
+    quick=False,
+    loops=None,
+    n_singles=None,
+    budget=_BUDGET,
+):
     """Time a batch of `nq` queries on all workers, in turn.
 
     Every round takes other queries where there are enough, the same for all peers. A
     round repeats a call shorter than a few milliseconds, `loops` times if given, and
-    counts with the median.
+    counts with the median. With `n_singles` a round is a call for each of so many
+    queries, one at a time, instead of the same query again.
 
     Returns
     -------
     timings : dict of Timing, by name of the worker
     """
-    n_rounds = 2 if quick else 30 if nq == 1 else 7
+    n_rounds = 2 if quick else 10 if n_singles else 30 if nq == 1 else 7
+    span = n_singles or nq
     timings = {name: Timing() for name in workers}
     last = {}
     for name, worker in workers.items():
@@ -186,17 +224,21 @@ def measure(workers, nq, n_threads, n_queries, *, quick=False, loops=None):
         last[name] = worker.ask("time", 0, nq, 1, False)[0][-1]
     waiting, n_done = list(workers), 0
     while waiting:
-        first = n_done * nq % (n_queries - nq + 1)
+        first = n_done * span % (n_queries - span + 1)
         for name in waiting:
             fill = int(min(max(_FILL / last[name], 1), _MAX_LOOPS))
             timings[name].n_disturbed += not _settle(1 if quick else _ATTEMPTS)
             warm_up = last[name] < _SLOW
             request = "time", first, nq, loops or fill, warm_up
+            if n_singles:
+                request = "time_singles", first, n_singles
             seconds, ids = workers[name].ask(*request)
             timings[name].add(seconds, first, ids)
             last[name] = median(seconds)
         n_done += 1
-        waiting = [name for name in waiting if not timings[name].is_enough(n_rounds)]
+        waiting = [
+            name for name in waiting if not timings[name].is_enough(n_rounds, budget)
+        ]
     return timings
 
 

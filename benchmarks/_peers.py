@@ -18,10 +18,13 @@ class Peer:
 
     def prepare(self, folder, k):
         """Read the data set, build the index, search once: it may have to compile."""
-        self.k = k
-        self.Q = np.load(Path(folder) / "Q.npy")
-        self.build(np.load(Path(folder) / "X.npy"))
+        self.k, self.folder = k, Path(folder)
+        self.Q = self.load("Q")
+        self.build(self.load("X"))
         self.search(self.Q[:1])
+
+    def load(self, name):
+        return np.load(self.folder / f"{name}.npy")
 
     def search_all(self):
         return self.search(self.Q)
@@ -37,6 +40,18 @@ class Peer:
             ids = self.search(Q)
             seconds.append(perf_counter() - start)
         return seconds, ids
+
+    def time_singles(self, first, n_queries):
+        """Seconds of a call for each of so many queries, and the ids of all."""
+        queries = [self.Q[i : i + 1] for i in range(first, first + n_queries)]
+        self.search(queries[-1])
+        seconds, ids = [], []
+        for q in queries:
+            start = perf_counter()
+            found = self.search(q)
+            seconds.append(perf_counter() - start)
+            ids.append(found)
+        return seconds, np.vstack(ids)
 
     def describe(self):
         from threadpoolctl import threadpool_info

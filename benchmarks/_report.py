@@ -50,6 +50,55 @@ def _text(cell):
     return number(cell) if isinstance(cell, float) else f"{cell}"
 
 
+def setting(data, queries, threads):
+    """What a line of a table was measured with, in words."""
+    batch = "1 query" if queries == 1 else f"{queries} queries"
+    return f"{data}, {batch}, {threads} thread{'' if threads == 1 else 's'}"
+
+
+def bar(what, measured, least, stretch, sign=1):
+    """A line of the table of bars. More is better, or less with ``sign=-1``."""
+    verdict = "FAIL"
+    if sign * measured >= sign * least:
+        verdict = "pass"
+        if stretch is not None and sign * measured >= sign * stretch:
+            verdict = "pass, stretch too"
+    return what, measured, least, stretch, verdict
+
+
+def bars_table(rows):
+    return table(["what", "measured", "bar", "stretch", "verdict"], rows)
+
+
+def disturbances(lines):
+    """How many measurements began on a busy machine, as a sentence."""
+    measured = [peer for x in lines for peer in x["peers"].values()]
+    disturbed = sum(peer["disturbed_rounds"] for peer in measured)
+    total = sum(peer["rounds"] for peer in measured)
+    return f"{disturbed} of {total} rounds began while the machine was not idle."
+
+
+def document(title, results, sections):
+    """The whole report, of the sections that were run.
+
+    Parameters
+    ----------
+    title : str
+    results : dict
+        What each section measured, by name.
+    sections : dict
+        Heading, text, and the function that makes a table of the results, by name.
+    """
+    parts = [f"# {title}"]
+    if results["quick"]:
+        parts.append("A quick run on shrunk data: the figures mean nothing.")
+    parts.append(environment_section(results["environment"]))
+    for name, (heading, text, show) in sections.items():
+        if results.get(name):
+            parts += [f"## {heading}", text, show(results[name])]
+    return "\n\n".join(part for part in parts if part)
+
+
 def environment_section(environment):
     lines = [f"- {key}: {value}" for key, value in environment["machine"].items()]
     peers = [

@@ -1,9 +1,9 @@
 """Exact search: FlatL2Neighbors beside Faiss and scikit-learn's brute force."""
 
-from _data import exact_neighbors, load, recall
+from _data import exact_neighbors, load, mean_recall
 from _first_call import first_search_seconds, import_seconds
 from _flat_report import bars, markdown  # noqa: F401  (run.py calls them)
-from _harness import PeerProcess, blas_settings, log, measure, start_workers
+from _harness import PeerProcess, log, measure, on_each_blas, start_workers
 
 from sklearn_ann import FlatL2Neighbors
 
@@ -14,14 +14,8 @@ THREADS = (1, 2)
 OURS = PeerProcess("_peers:Ours")
 SKLEARN = PeerProcess("_peers:SklearnBrute")
 
-SKLEARNS = {
-    f"scikit-learn ({name} BLAS)": PeerProcess(SKLEARN.peer, environment)
-    for name, environment in blas_settings().items()
-}
-FAISSES = {
-    f"Faiss Flat ({name} BLAS)": PeerProcess("_peers:FaissFlat", environment)
-    for name, environment in blas_settings().items()
-}
+SKLEARNS = on_each_blas("scikit-learn", SKLEARN.peer)
+FAISSES = on_each_blas("Faiss Flat", "_peers:FaissFlat")
 # Panorama calls no BLAS: its times at all settings are the same.
 PANORAMA = PeerProcess("_peers:FaissPanorama")
 PEERS = {"ours": OURS, **FAISSES, "Faiss Panorama": PANORAMA, **SKLEARNS}
@@ -64,7 +58,7 @@ def speed(options):
 
 def _line(data, nq, n_threads, timings, truth):
     peers = {
-        name: timing.as_dict() | {"recall": _recall(data, timing, truth)}
+        name: timing.as_dict() | {"recall": mean_recall(data, timing.answers, truth)}
         for name, timing in timings.items()
     }
     ours = peers["ours"]
@@ -80,12 +74,6 @@ def _line(data, nq, n_threads, timings, truth):
         "ratios": _ratios(peers),
         "peers": peers,
     }
-
-
-def _recall(data, timing, truth):
-    """Over the queries that were timed."""
-    recalls = [recall(data, first, ids, truth) for first, ids in timing.answers]
-    return sum(recalls) / len(recalls)
 
 
 def _ratios(peers):
@@ -166,7 +154,7 @@ def tiers(options):
                 seconds = timings[name].seconds
                 ratios = {peer: timings[peer].seconds / seconds for peer in brutes}
                 line = {"tier": tier, "threads": n_threads, "seconds": seconds}
-                line["recall"] = _recall(data, timings[name], truth)
+                line["recall"] = mean_recall(data, timings[name].answers, truth)
                 lines.append({**line, "ratios": ratios})
     return lines
 

@@ -23,7 +23,7 @@ def _parse():
         description=__doc__.partition("\n")[0],
         epilog="Peers run in processes of their own. Keep the machine idle meanwhile.",
     )
-    parser.add_argument("module", help="what to measure: flat")
+    parser.add_argument("module", help="what to measure: flat, ivf_flat")
     parser.add_argument(
         "--data-home",
         default=default_data_home(),
@@ -62,6 +62,8 @@ def main():
     output = options.output or (HERE / "results" if is_complete else None)
     if output:
         _report.save(output, options.module, markdown, results)
+        if hasattr(module, "plot"):
+            module.plot(results, Path(output) / f"{options.module}.png")
         log(f"Saved to {output}")
 
 
