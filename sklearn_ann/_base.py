@@ -101,8 +101,11 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
             return self.fit(X)
         X = self._validate(X, reset=False)
         self._index_dtype = np.result_type(self._index_dtype, X)
-        self._index = self._add(self._vectors(X))
+        index = self._add(self._vectors(X))
+        # In this order: a graph made meanwhile by another thread may be wider than its
+        # index, never narrower.
         self._set_n_samples(self.n_samples_fit_ + len(X))
+        self._index = index
         return self
 
     # -- searching -------------------------------------------------------------------
@@ -261,9 +264,10 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         A row that k others equal may not be among its own nearest: then the first of
         the list goes, as in scikit-learn.
         """
-        n = self.n_samples_fit_
+        Q = self._decode(slice(None))
+        n = len(Q)
         check_enough_rows(k, n, n, others=True)
-        sqdists, ids = self._search(self._decode(slice(None)), k + 1)
+        sqdists, ids = self._search(Q, k + 1)
         is_self = ids == np.arange(n)[:, None]
         is_self[:, 0] |= ~is_self.any(axis=1)
         distances = self._from_sqdists(sqdists[~is_self].reshape(n, k))

@@ -239,7 +239,7 @@ class IVFFlatNeighbors(NeighborsBase):
         n_threads = self._n_threads_for(len(Q), nprobe)
         if nprobe >= self.nlist_:
             return backend.knn(Q, index.rows, k, n_threads)
-        probes = self._probe(Q, nprobe, k, n_threads)
+        probes = self._probe(index, Q, nprobe, k, n_threads)
         return backend.scan_ivf_flat(Q, index, probes, k, n_threads)
 
     def _search_radius(self, Q, sqradius):
@@ -248,16 +248,16 @@ class IVFFlatNeighbors(NeighborsBase):
         n_threads = self._n_threads_for(len(Q), nprobe)
         if nprobe >= self.nlist_:
             return backend.radius(Q, index.rows, sqradius, n_threads)
-        probes = self._probe(Q, nprobe, 0, n_threads)
+        probes = self._probe(index, Q, nprobe, 0, n_threads)
         return backend.radius_ivf_flat(Q, index, probes, sqradius, n_threads)
 
-    def _probe(self, Q, nprobe, k, n_threads):
+    def _probe(self, index, Q, nprobe, k, n_threads):
         """The lists nearest to each query: `nprobe`, or as many as hold k rows.
 
         Queries that need more lists than `nprobe` make the array wider; the places
         that the others do not use hold -1.
         """
-        index, backend = self._index, self._get_backend()
+        backend = self._get_backend()
         _, probes = backend.knn(Q, index.centroids, nprobe, n_threads)
         sizes = index.lists.sizes
         # A query that is not finite has no lists at all.
@@ -281,12 +281,12 @@ class IVFFlatNeighbors(NeighborsBase):
 
     @property
     def list_sizes_(self):
-        """Ndarray of shape (nlist_,): rows in each list."""
+        """Rows in each list."""
         return self._index.lists.sizes
 
     @property
     def imbalance_factor_(self):
-        """float: how much longer searches take than with lists of equal sizes."""
+        """How many times longer a search takes than with lists of equal sizes."""
         return imbalance(self.list_sizes_)
 
     def _decode(self, ids):
