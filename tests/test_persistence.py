@@ -1,6 +1,7 @@
 """Saving and loading change nothing."""
 
 import copy
+import functools
 import pickle
 
 import joblib
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors, __version__
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, __version__
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 
@@ -32,6 +33,13 @@ COPIES = {
     for protocol in PROTOCOLS
 }
 
+# 78 rows are enough for two lists.
+ESTIMATORS = {
+    "flat": FlatL2Neighbors,
+    "lists": functools.partial(IVFFlatNeighbors, nlist=2, nprobe=1, random_state=0),
+}
+
+EACH = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS.keys())
 WAYS = pytest.mark.parametrize("make_copy", COPIES.values(), ids=COPIES.keys())
 
 
@@ -50,12 +58,13 @@ def assert_same_answers(index, expected, Q):
         assert_array_equal(found, wanted, strict=True)
 
 
+@EACH
 @WAYS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
-def test_a_copy_answers_alike(make_copy, dtype, metric, rng, tmp_path):
+def test_a_copy_answers_alike(make_copy, make, dtype, metric, rng, tmp_path):
     X, Q = rng.standard_normal((150, 7)).astype(dtype), rng.standard_normal((9, 7))
-    index = FlatL2Neighbors(radius=2.0, metric=metric, n_jobs=1).fit(X)
+    index = make(radius=2.0, metric=metric, n_jobs=1).fit(X)
     copied = make_copy(index, tmp_path)
     assert copied.get_params() == index.get_params()
     assert vars(copied).keys() == vars(index).keys()
@@ -63,42 +72,49 @@ def test_a_copy_answers_alike(make_copy, dtype, metric, rng, tmp_path):
     assert_same_answers(copied, index, Q)
 
 
+@EACH
 @WAYS
-def test_a_copy_takes_more_rows(make_copy, rng, tmp_path):
+def test_a_copy_takes_more_rows(make_copy, make, rng, tmp_path):
     X, Q = rng.standard_normal((150, 7)), rng.standard_normal((9, 7))
-    index = FlatL2Neighbors().fit(X[:100])
+    index = make().fit(X[:100])
     copied = make_copy(index, tmp_path).partial_fit(X[100:])
     assert index.n_samples_fit_ == 100
-    assert_same_answers(copied, FlatL2Neighbors().fit(X), Q)
+    assert copied.n_samples_fit_ == 150
+    assert_same_answers(copied, index.partial_fit(X[100:]), Q)
 
 
+@EACH
 @WAYS
-def test_a_copy_of_an_unfitted_estimator_can_be_fitted(make_copy, rng, tmp_path):
-    X = rng.standard_normal((20, 7))
-    copied = make_copy(FlatL2Neighbors(3), tmp_path)
+def test_a_copy_of_an_unfitted_estimator_can_be_fitted(make_copy, make, rng, tmp_path):
+    X = rng.standard_normal((80, 7))
+    copied = make_copy(make(3), tmp_path)
     assert not copied.is_trained
-    assert_same_answers(copied.fit(X), FlatL2Neighbors(3).fit(X), X)
+    assert_same_answers(copied.fit(X), make(3).fit(X), X)
 
 
-def test_a_deep_copy_does_not_see_changes_of_the_caller_s_array(rng):
-    X = rng.standard_normal((50, 4))
+@EACH
+def test_a_deep_copy_does_not_see_changes_of_the_caller_s_array(make, rng):
+    X = rng.standard_normal((80, 4))
     before = X.copy()
-    copied = copy.deepcopy(FlatL2Neighbors().fit(X))
+    copied = copy.deepcopy(make().fit(X))
     X[:] = 0
-    assert_array_equal(copied.reconstruct(range(50)), before)
+    assert_array_equal(copied.reconstruct(range(80)), before)
 
 
-def test_a_memory_mapped_index_stays_on_disk(rng, tmp_path):
-    index = FlatL2Neighbors().fit(rng.standard_normal((150, 7)))
+@EACH
+def test_a_memory_mapped_index_stays_on_disk(make, rng, tmp_path):
+    index = make().fit(rng.standard_normal((150, 7)))
     loaded = joblib_copy(index, tmp_path, mmap_mode="r")
-    for field in (loaded._index.X, loaded._index.codes):
+    rows = getattr(loaded._index, "rows", loaded._index)
+    for field in (rows.X, rows.codes):
         while isinstance(field.base, np.ndarray):
             field = field.base
         assert isinstance(field, np.memmap)
 
 
-def test_saving_what_was_loaded_gives_the_same_bytes(rng):
-    index = FlatL2Neighbors().fit(rng.standard_normal((150, 7)))
+@EACH
+def test_saving_what_was_loaded_gives_the_same_bytes(make, rng):
+    index = make().fit(rng.standard_normal((150, 7)))
     saved = pickle.dumps(pickle.loads(pickle.dumps(index)))
     assert pickle.dumps(pickle.loads(saved)) == saved
 
@@ -112,9 +128,10 @@ np.savez(sys.argv[2], *index.kneighbors(Q))
 """
 
 
-def test_another_process_answers_alike(rng, tmp_path, run_script):
+@EACH
+def test_another_process_answers_alike(make, rng, tmp_path, run_script):
     X, Q = rng.standard_normal((150, 7)), rng.standard_normal((9, 7))
-    index = FlatL2Neighbors().fit(X)
+    index = make().fit(X)
     (tmp_path / "index.pickle").write_bytes(pickle.dumps((index, Q)))
     run_script(_SCRIPT, tmp_path / "index.pickle", tmp_path / "found.npz")
     with np.load(tmp_path / "found.npz") as found:

@@ -1,5 +1,6 @@
 """Threads, forks and interruptions change no answer, and nothing waits for ever."""
 
+import functools
 import os
 import threading
 import time
@@ -10,9 +11,16 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors
-from sklearn_ann._cpu import _knn
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+from sklearn_ann._cpu import _ivf_flat, _knn
 from sklearn_ann._cpu._threads import run_blocks
+
+ESTIMATORS = {
+    "flat": FlatL2Neighbors,
+    "lists": functools.partial(IVFFlatNeighbors, nlist=20, nprobe=3, random_state=0),
+}
+
+EACH = pytest.mark.parametrize("make", ESTIMATORS.values(), ids=ESTIMATORS.keys())
 
 
 @pytest.fixture
@@ -52,6 +60,25 @@ def test_n_jobs_threads_share_a_search(n_queries, X, split_work, monkeypatch):
         assert_array_equal(found, wanted)
 
 
+@pytest.mark.parametrize(
+    ("n_queries", "kernel_name"), [(9, "_scan_queries"), (1000, "_scan_lists")]
+)
+def test_n_jobs_threads_share_a_search_of_lists(
+    n_queries, kernel_name, X, split_work, monkeypatch
+):
+    index = ESTIMATORS["lists"](n_jobs=3).fit(X)
+    expected = index.kneighbors(X[:n_queries])
+    meeting, kernel = threading.Barrier(3), getattr(_ivf_flat, kernel_name)
+
+    def meet(*args):
+        meeting.wait(30)
+        kernel(*args)
+
+    monkeypatch.setattr(_ivf_flat, kernel_name, meet)
+    for found, wanted in zip(index.kneighbors(X[:n_queries]), expected, strict=True):
+        assert_array_equal(found, wanted)
+
+
 @pytest.mark.parametrize("n_queries", [1, 1000])
 def test_one_job_is_the_calling_thread(n_queries, X, threads_at_work, split_work):
     FlatL2Neighbors(n_jobs=1).fit(X).kneighbors(X[:n_queries])
@@ -76,8 +103,9 @@ def test_the_environment_bounds_the_threads(
 # -- many callers --------------------------------------------------------------------
 
 
-def test_eight_threads_search_one_estimator(X, rng, split_work):
-    index = FlatL2Neighbors(n_jobs=3).fit(X)
+@EACH
+def test_eight_threads_search_one_estimator(make, X, rng, split_work):
+    index = make(n_jobs=3).fit(X)
     expected_distances, expected_ids = index.kneighbors(X)
 
     def search(seed):
@@ -93,11 +121,12 @@ def test_eight_threads_search_one_estimator(X, rng, split_work):
         list(pool.map(search, range(8)))
 
 
+@EACH
 @pytest.mark.parametrize("backend", ["loky", "threading"])
-def test_joblib_around_an_estimator_with_jobs_of_its_own(backend, rng):
+def test_joblib_around_an_estimator_with_jobs_of_its_own(backend, make, rng):
     # Large enough for threads without any constant patched: workers are new processes.
     X = rng.standard_normal((16384, 64)).astype(np.float32)
-    index = FlatL2Neighbors(n_jobs=2).fit(X)
+    index = make(n_jobs=2).fit(X)
     expected = index.kneighbors(X[:400])
     parallel = joblib.Parallel(n_jobs=2, backend=backend)
     for found in parallel(joblib.delayed(index.kneighbors)(X[:400]) for _ in range(4)):
@@ -108,16 +137,21 @@ def test_joblib_around_an_estimator_with_jobs_of_its_own(backend, rng):
 _FORK = """
 import os
 import signal
+import sys
 import threading
 import numpy as np
 import sklearn_ann._base
-from sklearn_ann import FlatL2Neighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
 from sklearn_ann._cpu import _knn
 from sklearn_ann._cpu._threads import run_blocks
 
 sklearn_ann._base._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
 X = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
-index = FlatL2Neighbors(n_jobs=3).fit(X)
+indexes = {
+    "flat": FlatL2Neighbors(n_jobs=3),
+    "lists": IVFFlatNeighbors(nlist=20, nprobe=3, random_state=0, n_jobs=3),
+}
+index = indexes[sys.argv[1]].fit(X)
 expected = index.kneighbors(X)[1]
 child = os.fork()
 if child == 0:
@@ -126,6 +160,7 @@ if child == 0:
     try:
         for _ in range(3):
             assert (index.kneighbors(X)[1] == expected).all()
+        assert (index.fit(X).kneighbors(X)[1] == expected).all()
         # Fails unless three threads are there at the same time.
         meeting = threading.Barrier(3)
         run_blocks(meeting.wait, [(30,)] * 3, 3)
@@ -139,8 +174,9 @@ print(os.waitstatus_to_exitcode(status))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_searches_with_threads_of_its_own(run_script):
-    assert run_script(_FORK) == "0"
+@pytest.mark.parametrize("kind", ESTIMATORS)
+def test_a_forked_child_searches_with_threads_of_its_own(kind, run_script):
+    assert run_script(_FORK, kind) == "0"
 
 
 # -- run_blocks ----------------------------------------------------------------------

@@ -1,0 +1,188 @@
+"""Estimators made of indexes of Faiss find the same neighbours."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, from_faiss
+
+faiss = pytest.importorskip("faiss", reason="compares with Faiss")
+
+NLIST = 25
+
+
+@pytest.fixture
+def X(rng):
+    return rng.standard_normal((3000, 12)).astype(np.float32)
+
+
+@pytest.fixture
+def Q(rng):
+    return rng.standard_normal((70, 12)).astype(np.float32)
+
+
+@pytest.fixture
+def flat(X):
+    index = faiss.IndexFlatL2(12)
+    index.add(X)
+    return index
+
+
+@pytest.fixture
+def ivf(X):
+    quantizer = faiss.IndexFlatL2(12)
+    index = faiss.IndexIVFFlat(quantizer, 12, NLIST)
+    index.train(X)
+    index.add(X)
+    return index
+
+
+def test_a_flat_index_finds_the_same(flat, X, Q):
+    estimator = from_faiss(flat, n_neighbors=9)
+    assert type(estimator) is FlatL2Neighbors
+    sqdists, ids = estimator.kneighbors(Q)
+    expected_sqdists, expected_ids = flat.search(Q, 9)
+    assert_array_equal(ids, expected_ids)
+    assert_allclose(sqdists, expected_sqdists, rtol=1e-4)
+    assert_array_equal(estimator.reconstruct(range(3000)), X)
+
+
+@pytest.mark.parametrize("nprobe", range(1, NLIST + 1))
+def test_lists_find_the_same_for_every_nprobe(nprobe, ivf, Q):
+    ivf.nprobe = nprobe
+    estimator = from_faiss(ivf)
+    expected_sqdists, expected_ids = ivf.search(Q, 10)
+    # A list has about 120 rows, so that Faiss finds 10 in the nearest.
+    assert expected_ids.min() >= 0
+    for batch in (Q, Q[:1]):
+        sqdists, ids = estimator.kneighbors(batch, 10)
+        assert_array_equal(ids, expected_ids[: len(batch)])
+        assert_allclose(sqdists, expected_sqdists[: len(batch)], rtol=1e-4)
+
+
+def test_the_lists_are_the_same(ivf, X):
+    estimator = from_faiss(ivf, n_neighbors=4)
+    assert type(estimator) is IVFFlatNeighbors
+    assert estimator.metric == "sqeuclidean"
+    assert estimator.nlist == estimator.nlist_ == NLIST
+    assert estimator.nprobe == ivf.nprobe
+    assert estimator.n_neighbors == 4
+    sizes = [ivf.invlists.list_size(number) for number in range(NLIST)]
+    assert_array_equal(estimator.list_sizes_, sizes)
+    imbalance = ivf.invlists.imbalance_factor()
+    assert estimator.imbalance_factor_ == pytest.approx(imbalance)
+    centroids = ivf.quantizer.reconstruct_n(0, NLIST)
+    assert_array_equal(estimator.cluster_centers_, centroids, strict=True)
+    assert_array_equal(estimator.reconstruct(range(3000)), X, strict=True)
+    assert estimator.ntotal == ivf.ntotal
+
+
+def test_hits_within_a_radius_are_the_same(ivf, Q):
+    ivf.nprobe = 5
+    limits, sqdists, ids = ivf.range_search(Q, 12.0)
+    found_sqdists, found_ids = from_faiss(ivf).radius_neighbors(Q, 12.0)
+    assert len(ids) > 100
+    for i in range(len(Q)):
+        hits = slice(limits[i], limits[i + 1])
+        order = np.argsort(ids[hits])
+        assert_array_equal(found_ids[i], ids[hits][order])
+        assert_allclose(found_sqdists[i], sqdists[hits][order], rtol=1e-4)
+
+
+def test_rows_that_are_added_go_to_the_same_lists(ivf, Q, rng):
+    more = rng.standard_normal((500, 12)).astype(np.float32)
+    estimator = from_faiss(ivf, nprobe=2).partial_fit(more)
+    ivf.add(more)
+    ivf.nprobe = 2
+    assert_array_equal(estimator.kneighbors(Q, 10)[1], ivf.search(Q, 10)[1])
+
+
+def test_other_vectors_can_be_given(ivf, flat, Q):
+    ivf.reset()
+    estimator = from_faiss(ivf, Q.astype(np.float64), nprobe=NLIST)
+    assert estimator.ntotal == 70
+    assert estimator.reconstruct(0).dtype == np.float64
+    expected = FlatL2Neighbors(metric="sqeuclidean").fit(Q.astype(np.float64))
+    for found, wanted in zip(
+        estimator.kneighbors(Q), expected.kneighbors(Q), strict=True
+    ):
+        assert_array_equal(found, wanted)
+    assert_array_equal(from_faiss(flat, Q).reconstruct(range(70)), Q)
+
+
+def test_parameters_that_are_given_win(ivf, flat, Q):
+    estimator = from_faiss(ivf, metric="euclidean", nprobe=3, n_jobs=1)
+    assert estimator.get_params()["nprobe"] == 3
+    assert estimator.n_jobs == 1
+    ivf.nprobe = 3
+    distances, _ = estimator.kneighbors(Q)
+    assert_allclose(distances**2, ivf.search(Q, 5)[0], rtol=1e-4)
+    assert from_faiss(flat, metric="euclidean").effective_metric_ == "euclidean"
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        from_faiss(ivf, quantizer=None)
+    with pytest.raises(ValueError, match="'nprobe' parameter of IVFFlatNeighbors"):
+        from_faiss(ivf, nprobe=0)
+
+
+def test_the_index_is_only_read(ivf, X, Q):
+    expected = ivf.search(Q, 5)
+    estimator = from_faiss(ivf).partial_fit(Q)
+    assert ivf.ntotal == 3000
+    assert not np.shares_memory(estimator.cluster_centers_, X)
+    for found, wanted in zip(ivf.search(Q, 5), expected, strict=True):
+        assert_array_equal(found, wanted)
+
+
+def test_the_estimator_outlives_the_index(ivf, X, Q):
+    ivf.nprobe = 4
+    expected = ivf.search(Q, 5)[1]
+    estimator = from_faiss(ivf)
+    ivf.reset()
+    assert_array_equal(estimator.kneighbors(Q)[1], expected)
+
+
+# -- errors --------------------------------------------------------------------------
+
+
+def test_another_kind_of_index_is_refused(X):
+    for index in (
+        faiss.IndexHNSWFlat(12, 8),
+        faiss.index_factory(12, "IVF4,PQ4"),
+        faiss.IndexIDMap(faiss.IndexFlatL2(12)),
+        "IVF4,Flat",
+    ):
+        with pytest.raises(TypeError, match=f"estimator of {type(index).__name__}"):
+            from_faiss(index)
+
+
+@pytest.mark.parametrize("kind", ["Flat", "IVF4,Flat"])
+def test_another_metric_is_refused(kind, X):
+    index = faiss.index_factory(12, kind, faiss.METRIC_INNER_PRODUCT)
+    index.train(X)
+    index.add(X)
+    with pytest.raises(ValueError, match="must have the L2 metric"):
+        from_faiss(index)
+
+
+def test_an_index_that_is_not_trained_is_refused(X):
+    index = faiss.index_factory(12, "IVF4,Flat")
+    for vectors in (None, X):
+        with pytest.raises(ValueError, match="not trained"):
+            from_faiss(index, vectors)
+
+
+def test_an_index_without_vectors_is_refused(ivf, flat):
+    for index in (ivf, flat):
+        index.reset()
+        with pytest.raises(ValueError, match="holds no vectors"):
+            from_faiss(index)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [(np.ones((9, 12)) * np.nan, "NaN"), (np.ones((0, 12)), "0 sample")],
+    ids=["NaN", "empty"],
+)
+def test_bad_vectors_are_refused(bad, message, ivf):
+    with pytest.raises(ValueError, match=message):
+        from_faiss(ivf, bad)
