@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
 from sklearn.utils._param_validation import InvalidParameterError
 
-from sklearn_ann import FlatL2Neighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
 
 SEARCHES = pytest.mark.parametrize(
     "search",
@@ -49,17 +49,25 @@ BAD_VECTORS = {
 
 
 @pytest.fixture(params=[np.float32, np.float64], ids=lambda dtype: dtype.__name__)
-def index(request, rng):
-    X = rng.standard_normal((50, 4)).astype(request.param)
-    return FlatL2Neighbors().fit(X)
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(params=["flat", "lists"])
+def index(request, dtype, rng):
+    X = rng.standard_normal((50, 4)).astype(dtype)
+    if request.param == "flat":
+        return FlatL2Neighbors().fit(X)
+    return IVFFlatNeighbors(nprobe=2)._fit_lists(X, X[:5])
 
 
 @pytest.mark.parametrize(
     ("X", "error", "message"), BAD_VECTORS.values(), ids=BAD_VECTORS.keys()
 )
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform"])
-def test_bad_vectors_are_not_indexed(X, error, message, method):
-    index = FlatL2Neighbors()
+@pytest.mark.parametrize("estimator", [FlatL2Neighbors, IVFFlatNeighbors])
+def test_bad_vectors_are_not_indexed(X, error, message, method, estimator):
+    index = estimator()
     with pytest.raises(error, match=message):
         getattr(index, method)(X)
     assert not index.is_trained
@@ -78,19 +86,19 @@ def test_bad_queries_are_refused(X, error, message, search, index):
 
 @SEARCHES
 @pytest.mark.parametrize("width", [1, 3, 5])
-def test_queries_of_another_width_are_refused(width, search, index):
+def test_queries_of_another_width_are_refused(width, search, index, dtype):
+    name = type(index).__name__
     with pytest.raises(
-        ValueError,
-        match=f"X has {width} features, but FlatL2Neighbors is expecting 4 features",
+        ValueError, match=f"X has {width} features, but {name} is expecting 4 features"
     ):
-        getattr(index, search)(np.ones((3, width), index._index.X.dtype))
+        getattr(index, search)(np.ones((3, width), dtype))
 
 
 @pytest.mark.parametrize("place", [0, 17, 39])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_one_bad_number_among_many_queries_is_found(value, place, index, rng):
+def test_one_bad_number_among_many_queries_is_found(value, place, index, dtype, rng):
     # C-contiguous and of the index's dtype: the path that skips scikit-learn's door.
-    Q = rng.standard_normal((40, 4)).astype(index._index.X.dtype)
+    Q = rng.standard_normal((40, 4)).astype(dtype)
     Q[place, 3] = value
     with pytest.raises(ValueError, match=r"NaN|infinity"):
         index.kneighbors(Q)
@@ -252,18 +260,28 @@ def test_fit_validates_the_parameters(parameters, method):
 
 
 @SEARCHES
-def test_an_estimator_that_is_not_fitted(search):
+@pytest.mark.parametrize("estimator", [FlatL2Neighbors, IVFFlatNeighbors])
+def test_an_estimator_that_is_not_fitted(search, estimator):
     with pytest.raises(NotFittedError, match="not fitted yet"):
-        getattr(FlatL2Neighbors(), search)(np.eye(4))
+        getattr(estimator(), search)(np.eye(4))
 
 
-def test_nothing_to_look_at_before_fit():
+@pytest.mark.parametrize("estimator", [FlatL2Neighbors, IVFFlatNeighbors])
+def test_nothing_to_look_at_before_fit(estimator):
     for call in (
         lambda index: index.reconstruct(0),
         lambda index: index.get_feature_names_out(),
     ):
         with pytest.raises(NotFittedError):
-            call(FlatL2Neighbors())
+            call(estimator())
+
+
+@pytest.mark.parametrize(
+    "name", ["nlist_", "cluster_centers_", "list_sizes_", "imbalance_factor_"]
+)
+def test_attributes_of_the_lists_appear_with_the_fit(name):
+    assert not hasattr(IVFFlatNeighbors(), name)
+    assert hasattr(IVFFlatNeighbors().fit(np.eye(4)), name)
 
 
 def test_arrays_on_a_gpu_are_refused_by_name(index):

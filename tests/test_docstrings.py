@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sklearn_ann
-from sklearn_ann import FlatL2Neighbors, datasets
+from sklearn_ann import FlatL2Neighbors, datasets, exceptions
 
 pytest.importorskip("numpydoc", reason="the documentation is checked with numpydoc")
 
@@ -44,7 +44,11 @@ def names():
         for member, function in inspect.getmembers(estimator, inspect.isfunction):
             if not member.startswith("_") and is_ours(function):
                 yield f"{name}.{member}"
+    for name, value in vars(sklearn_ann).items():
+        if inspect.isfunction(value):
+            yield f"sklearn_ann.{name}"
     yield from (f"sklearn_ann.datasets.{name}" for name in datasets.__all__)
+    yield from (f"sklearn_ann.exceptions.{name}" for name in exceptions.__all__)
 
 
 def is_ours(function):
@@ -60,6 +64,11 @@ def test_docstring(name):
 def test_the_search_methods_are_among_the_names():
     methods = {name.rpartition(".")[2] for name in names()}
     assert {"fit", "kneighbors", "transform", "reconstruct"} <= methods
+    assert {"from_faiss", "FewTrainingRowsWarning"} <= methods
+    assert {estimator.__name__ for estimator in ESTIMATORS} >= {
+        "FlatL2Neighbors",
+        "IVFFlatNeighbors",
+    }
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda cls: cls.__name__)

@@ -10,8 +10,8 @@ import pytest
 import reference
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors
-from sklearn_ann._cpu import _knn, _radius
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+from sklearn_ann._cpu import _ivf_flat, _kmeans, _knn, _radius
 
 
 def read_only(X):
@@ -79,26 +79,46 @@ def assert_expected(X, Q):
     return check
 
 
+def fit_flat(X):
+    return FlatL2Neighbors().fit(X)
+
+
+def fit_lists(X):
+    """All lists but one, which is empty: the exact answer, from the lists."""
+    centroids = np.random.default_rng(0).integers(-500, 500, (5, 6)).astype(np.float64)
+    centroids[2] = 1e5
+    index = IVFFlatNeighbors(nprobe=4)._fit_lists(X, centroids)
+    assert (index.list_sizes_ > 0).tolist() == [True, True, False, True, True]
+    return index
+
+
+FITS = pytest.mark.parametrize("fit", [fit_flat, fit_lists], ids=["flat", "lists"])
+
+
+@FITS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
-def test_the_form_of_the_array_does_not_matter(form, dtype, X, Q, assert_expected):
+def test_the_form_of_the_array_does_not_matter(form, dtype, fit, X, Q, assert_expected):
     X, Q = X.astype(dtype), Q.astype(dtype)
-    assert_expected(FlatL2Neighbors().fit(form(X)), Q)
-    assert_expected(FlatL2Neighbors().fit(X), form(Q))
+    assert_expected(fit(form(X)), Q)
+    assert_expected(fit(X), form(Q))
+    assert_expected(fit(X[:90]).partial_fit(form(X[90:])), Q)
 
 
+@FITS
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_memory_maps(dtype, X, Q, assert_expected, tmp_path):
-    index = FlatL2Neighbors().fit(memory_map(X.astype(dtype), tmp_path))
+def test_memory_maps(dtype, fit, X, Q, assert_expected, tmp_path):
+    index = fit(memory_map(X.astype(dtype), tmp_path))
     assert_expected(index, memory_map(Q.astype(dtype), tmp_path))
 
 
+@FITS
 @pytest.mark.parametrize(
     "dtype", [np.float16, np.int16, np.int32, np.int64, np.float32, object], ids=str
 )
-def test_any_real_numbers(dtype, X, Q, assert_expected):
-    assert_expected(FlatL2Neighbors().fit(X.astype(dtype)), Q.astype(dtype))
-    assert_expected(FlatL2Neighbors().fit(X), Q.astype(dtype))
+def test_any_real_numbers(dtype, fit, X, Q, assert_expected):
+    assert_expected(fit(X.astype(dtype)), Q.astype(dtype))
+    assert_expected(fit(X), Q.astype(dtype))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int8, bool])
@@ -151,11 +171,42 @@ def test_a_kernel_is_compiled_once_for_each_pair_of_dtypes(X, Q, tmp_path):
             used.kneighbors(queries)
             used.radius_neighbors(queries)
     for kernel in (_knn.knn_block, _radius._radius):
-        names = list(inspect.signature(kernel.py_func).parameters)
-        Q_at, index_at = names.index("Q"), names.index("index")
-        pairs = [
-            (str(types[Q_at].dtype), str(types[index_at].types[0].dtype))
-            for types in kernel.signatures
-        ]
-        assert ("float32", "float32") in pairs
-        assert len(pairs) == len(set(pairs))
+        assert_compiled_once_for_each_pair(kernel, "Q", "index")
+
+
+def assert_compiled_once_for_each_pair(kernel, vectors, index):
+    names = list(inspect.signature(kernel.py_func).parameters)
+    vectors_at, index_at = names.index(vectors), names.index(index)
+    pairs = [
+        (str(types[vectors_at].dtype), str(types[index_at].types[0].dtype))
+        for types in kernel.signatures
+    ]
+    assert ("float32", "float32") in pairs
+    assert len(pairs) == len(set(pairs))
+
+
+def test_kernels_of_lists_are_compiled_once_for_each_pair_of_dtypes(
+    X, Q, tmp_path, monkeypatch
+):
+    X, Q = X.astype(np.float32), Q.astype(np.float32)
+    index = fit_lists(X)
+    path = tmp_path / "index.joblib"
+    joblib.dump(index, path)
+    indexes = [
+        index,
+        fit_lists(memory_map(X, tmp_path)),
+        fit_lists(X[:80]).partial_fit(X[80:]),
+        IVFFlatNeighbors(nlist=2, nprobe=1).fit(memory_map(X, tmp_path)),
+        pickle.loads(pickle.dumps(index)),
+        joblib.load(path, mmap_mode="r"),
+    ]
+    for used in indexes:
+        for shared in (0, np.inf):
+            monkeypatch.setattr(_ivf_flat, "_SHARED", shared)
+            for queries in (Q, Q[:1], memory_map(Q, tmp_path), unaligned(Q), None):
+                used.kneighbors(queries)
+                used.radius_neighbors(queries)
+        used.partial_fit(memory_map(Q, tmp_path))
+    for kernel in (_ivf_flat._scan_queries, _ivf_flat._scan_lists):
+        assert_compiled_once_for_each_pair(kernel, "Q", "rows")
+    assert_compiled_once_for_each_pair(_kmeans._assign, "X", "index")
