@@ -113,6 +113,16 @@ def test_a_memory_mapped_index_stays_on_disk(make, rng, tmp_path):
 
 
 @EACH
+def test_room_for_more_rows_is_not_saved(make, rng):
+    X = rng.standard_normal((4000, 7))
+    index = make().fit(X[:3000]).partial_fit(X[3000:3001]).partial_fit(X[3001:])
+    longer = pickle.dumps(index.partial_fit(X[:1]))
+    # Panels that are not full are, and 1 to 3 of these may be more.
+    fewer = pickle.dumps(make().fit(np.vstack([X, X[:1]])))
+    assert len(longer) < 1.05 * len(fewer)
+
+
+@EACH
 def test_saving_what_was_loaded_gives_the_same_bytes(make, rng):
     index = make().fit(rng.standard_normal((150, 7)))
     saved = pickle.dumps(pickle.loads(pickle.dumps(index)))
