@@ -12,7 +12,8 @@ from _peers import FaissFlat, Ours, Peer
 # Parts of a vector after which Panorama may give it up.
 _LEVELS = 8
 
-# Seconds after which a graph is given up, and rows that are added at a time.
+# Seconds that a graph may take, and rows that are added at a time. Later rows take no
+# less than the first ones, which tell when it will be too long.
 _LONGEST_BUILD = 180.0
 _CHUNK = 20_000
 
@@ -27,6 +28,7 @@ class OursIVFFlat(Ours):
         self.index = IVFFlatNeighbors(metric="sqeuclidean")
 
     def build(self, X):
+        self.X = X
         self.index.set_params(n_neighbors=self.k)
         self.index._fit_lists(X, self.load("centroids"))
 
@@ -35,13 +37,18 @@ class OursIVFFlat(Ours):
         self.index.set_params(**{names.get(k, k): v for k, v in parameters.items()})
 
     def probes(self, nprobe):
-        """The nearest lists of each query."""
-        return self.index._probe(self.Q, nprobe, 0, 1)
+        """The nearest lists of each query: the estimator finds them as this does."""
+        return self._nearest_lists(self.Q, nprobe)
 
     def labels(self):
         """The list of each row."""
-        index, backend = self.index._index, self.index._get_backend()
-        return backend.assign(index.rows.X, index.centroids, 1)[0]
+        return self._nearest_lists(self.X, 1).ravel()
+
+    def _nearest_lists(self, rows, n_lists):
+        from sklearn_ann import FlatL2Neighbors
+
+        quantizer = FlatL2Neighbors(n_neighbors=n_lists)
+        return quantizer.fit(self.index.cluster_centers_).kneighbors(rows)[1]
 
     def add_singles(self, n_rows):
         """Seconds of each of so many calls that add one row."""
@@ -133,7 +140,8 @@ class Hnsw(Peer):
         start = perf_counter()
         for first in range(0, len(X), _CHUNK):
             self.index.add_items(X[first : first + _CHUNK])
-            if perf_counter() - start > _LONGEST_BUILD:
+            done = min(first + _CHUNK, len(X)) / len(X)
+            if perf_counter() - start > done * _LONGEST_BUILD:
                 return
         self.build_seconds = perf_counter() - start
 
