@@ -32,6 +32,9 @@ from sklearn_ann._layout import OFFSET, PANEL, read_only
 # these limits no float32 number overflows or loses digits.
 TOO_LONG, TOO_SHORT = 2.0**40, 2.0**-100
 
+# How many rows ahead of their turn rows are fetched into the cache.
+_AHEAD = 4
+
 # Rows that a thread encodes at a time.
 _BLOCK = 64 * PANEL
 
@@ -70,12 +73,15 @@ def encode_vector(
         codes[:] = 0
         decoded[:] = 0.0
         return np.float32(0.0), np.int64(0), np.sqrt(sqdist(centred, 0, decoded, 0))
-    is_integer = levels == 127 and 2.0**-60 < unit < 2.0**60
-    for t in range(d):
-        value = centred[0, t] * unit
-        if not (value == np.rint(value) and -128.0 <= value <= 127.0):
-            is_integer = False
-            break
+    first = centred[0, 0] * unit
+    is_integer = first == np.rint(first) and levels == 127 and 2.0**-60 < unit < 2.0**60
+    if is_integer:
+        # Without a way out of the loop, so that it vectorises.
+        n_bytes = 0
+        for t in range(d):
+            value = centred[0, t] * unit
+            n_bytes += (value == np.rint(value)) & (value >= -128.0) & (value <= 127.0)
+        is_integer = n_bytes == d
     scale = np.float32(1.0 / unit if is_integer else largest / levels)
     inverse = 1.0 / np.float64(scale) if scale > 0 else 0.0
     sum_squares = np.int64(0)
@@ -113,8 +119,8 @@ def _encode_rows(
     four_offsets = offsets.view(np.int32)[0]
     for j in range(start, stop):
         row = rows[j]
-        if j + 1 < stop:
-            prefetch(X, rows[j + 1])
+        if j + _AHEAD < stop:
+            prefetch(X, rows[j + _AHEAD])
         for t in range(d):
             centred[0, t] = (np.float64(X[row, t]) - center[t]) * per_unit
         scale, sum_squares, error = encode_vector(
