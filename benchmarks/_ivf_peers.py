@@ -194,7 +194,7 @@ class OursTraining(Ours):
 
     def _train(self, X, nlist, seed):
         parameters = {"nlist": nlist, "random_state": seed, "n_jobs": self.n_threads}
-        return self.estimator(**parameters)._train(X)
+        return self.estimator(**parameters)._train(X)[0]
 
     def fit(self, X, centroids):
         index = self.estimator(metric="sqeuclidean", n_jobs=self.n_threads)

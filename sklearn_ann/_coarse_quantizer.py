@@ -1,7 +1,7 @@
 """The coarse quantizer: k-means, whose cells become the inverted lists.
 
 Lloyd's algorithm as Faiss trains its IVF indexes: at most 256 rows a cell, a few
-iterations from rows drawn at random, and empty cells take half of a large one.
+iterations from rows drawn at random, and empty cells take half of another one.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def draw_training_rows(X, nlist, rng):
     n = len(X)
     if nlist > n:
         raise ValueError(
-            f"nlist={nlist} is more than the {n} rows of X. Use a smaller nlist, or "
+            f"n_samples={n} should be >= nlist={nlist}. Use a smaller nlist, or "
             "nlist='auto'."
         )
     if nlist > 1 and n < _LEAST_ROWS_PER_CELL * nlist:
@@ -49,7 +49,7 @@ def draw_training_rows(X, nlist, rng):
             "for each list, too few for good centroids. Use "
             f"nlist={max(1, n // _LEAST_ROWS_PER_CELL)} or less.",
             FewTrainingRowsWarning,
-            stacklevel=2,
+            stacklevel=7,  # the caller of fit
         )
     n_most = _MOST_ROWS_PER_CELL * nlist
     if n <= n_most:
@@ -77,38 +77,50 @@ def train_centroids(X, nlist, max_iter, seed, backend, n_threads, verbose):
     Returns
     -------
     centroids : ndarray of shape (nlist, d), dtype of X
+    n_iter : int
+        Iterations that were made.
     """
     start = sample_without_replacement(len(X), nlist, random_state=seed)
     centroids, labels = X[start], None
-    for iteration in range(max_iter if nlist > 1 else 1):
+    n_iter = 0
+    while n_iter < (max_iter if nlist > 1 else 1):
         index = build_flat_index(centroids, backend, n_threads)
         previous, (labels, sqdists) = labels, backend.assign(X, index, n_threads)
         if previous is not None and np.array_equal(previous, labels):
             break
+        n_iter += 1
         order, starts = group_by_label(labels, nlist)
-        sizes = np.diff(starts)
         sums = backend.accumulate_clusters(X, order, starts, n_threads)
-        means = sums / np.maximum(sizes, 1)[:, None]
-        _split_into_empty(means, sizes, X, sqdists, order, starts)
+        means = sums / np.maximum(np.diff(starts), 1)[:, None]
+        # A sum of numbers near the largest one may overflow.
+        means = np.where(np.isfinite(means), means, centroids)
+        _split_into_empty(means, X, labels, sqdists, order, starts)
         centroids = means.astype(X.dtype)
         if verbose:
             print(
-                f"k-means iteration {iteration + 1}/{max_iter}: "
-                f"inertia {sqdists.sum():.6g}, {np.sum(np.diff(starts) == 0)} of "
-                f"{nlist} cells empty"
+                f"k-means iteration {n_iter}/{max_iter}: inertia {sqdists.sum():.6g}, "
+                f"{np.sum(np.diff(starts) == 0)} of {nlist} cells empty"
             )
-    return centroids
+    return centroids, n_iter
 
 
-def _split_into_empty(means, sizes, X, sqdists, order, starts):
-    """Give each empty cell half of the largest one, cut towards its farthest row."""
-    sizes, source = sizes.copy(), np.arange(len(sizes))
-    for empty in np.flatnonzero(sizes == 0):
-        large = sizes.argmax()
+def _split_into_empty(means, X, labels, sqdists, order, starts):
+    """Give each empty cell half of the one with the largest inertia.
+
+    It is cut towards its farthest row. Cells of equal rows cannot be parted: when there
+    are no others, the rest stays empty.
+    """
+    inertia = np.bincount(labels, weights=sqdists, minlength=len(means))
+    source, part = np.arange(len(means)), np.full(len(means), _NUDGE)
+    for empty in np.flatnonzero(np.diff(starts) == 0):
+        large = inertia.argmax()
+        if inertia[large] == 0:
+            break
         source[empty] = whole = source[large]
         rows = order[starts[whole] : starts[whole + 1]]
         farthest = X[rows[sqdists[rows].argmax()]].astype(np.float64)
-        nudge = _NUDGE * (farthest - means[large])
+        nudge = part[large] * (farthest - means[large])
         means[empty], means[large] = means[large] + nudge, means[large] - nudge
-        sizes[empty] = sizes[large] // 2
-        sizes[large] -= sizes[empty]
+        inertia[empty] = inertia[large] = inertia[large] / 2
+        # Less far the next time, or halves of two halves would meet in the middle.
+        part[empty] = part[large] = part[large] / 2

@@ -81,6 +81,8 @@ class IVFFlatNeighbors(NeighborsBase):
     cluster_centers_ : ndarray of shape (nlist_, n_features_in_)
         Centroids of the lists. For 'cosine' those of the normalised vectors, which have
         one feature more (of zero vectors).
+    n_iter_ : int
+        Iterations of k-means that were made; 0 for centroids from elsewhere.
     list_sizes_ : ndarray of shape (nlist_,), int64
         Rows in each list.
     imbalance_factor_ : float
@@ -180,11 +182,13 @@ class IVFFlatNeighbors(NeighborsBase):
     # -- fitting ---------------------------------------------------------------------
 
     def _build(self, X):
-        return self._fill(X, self._train(X))
+        centroids, self.n_iter_ = self._train(X)
+        return self._fill(X, centroids)
 
     def _fit_lists(self, X, centroids):
-        """Fit with given centroids, in the space of the metric."""
+        """Fit with given centroids, which are not trained."""
         self._validate_params()
+        self.n_iter_ = 0
         return self._fit(X, lambda vectors: self._fill(vectors, centroids))
 
     def _train(self, X):
@@ -207,6 +211,11 @@ class IVFFlatNeighbors(NeighborsBase):
 
     def _fill(self, X, centroids):
         """The index of the rows of X in the lists of these centroids."""
+        if centroids.shape[1] != X.shape[1]:
+            raise ValueError(
+                f"The vectors to index have {X.shape[1]} features, but the centroids "
+                f"have {centroids.shape[1]}."
+            )
         backend, n_threads = self._get_backend(), self._n_threads(X.size)
         empty = IVFFlatIndex(
             build_flat_index(centroids, backend, n_threads),

@@ -186,3 +186,27 @@ def test_an_index_without_vectors_is_refused(ivf, flat):
 def test_bad_vectors_are_refused(bad, message, ivf):
     with pytest.raises(ValueError, match=message):
         from_faiss(ivf, bad)
+
+
+@pytest.mark.parametrize("width", [11, 13])
+def test_vectors_of_another_width_are_refused(width, ivf, rng):
+    with pytest.raises(ValueError, match="12"):
+        from_faiss(ivf, rng.standard_normal((100, width)))
+
+
+def test_the_cosine_is_refused(ivf):
+    with pytest.raises(ValueError, match="cosine"):
+        from_faiss(ivf, metric="cosine")
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2, 7, 3], [0, 2, 4, 6, 8]], ids=str)
+def test_vectors_with_other_numbers_are_refused(ids, ivf, rng):
+    ivf.reset()
+    ivf.add_with_ids(rng.standard_normal((5, 12)).astype(np.float32), np.array(ids))
+    with pytest.raises(ValueError, match="add_with_ids"):
+        from_faiss(ivf)
+
+
+def test_another_nlist_is_refused(ivf):
+    with pytest.raises(TypeError, match="nlist"):
+        from_faiss(ivf, nlist=7)

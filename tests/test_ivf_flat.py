@@ -344,7 +344,7 @@ def test_fit_validates_the_parameters(parameters, method):
 @pytest.mark.parametrize("method", ["fit", "partial_fit", "fit_transform"])
 def test_more_lists_than_rows_are_refused(method):
     index = IVFFlatNeighbors(nlist=5)
-    with pytest.raises(ValueError, match="nlist=5 is more than the 4 rows of X"):
+    with pytest.raises(ValueError, match="n_samples=4 should be >= nlist=5"):
         getattr(index, method)(np.eye(4))
     assert not index.is_trained
 

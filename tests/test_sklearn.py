@@ -34,13 +34,6 @@ OWN_CHECKS = [
 ]
 
 
-# Checks that IVFFlatNeighbors does not pass so far, and why.
-NOT_YET = {
-    "check_transformer_n_iter": "it has max_iter but no n_iter_",
-    "check_fit2d_1sample": "its error for one row does not say 'n_samples=1'",
-}
-
-
 @parametrize_with_checks(
     [
         FlatL2Neighbors(),
@@ -54,8 +47,6 @@ NOT_YET = {
 )
 @pytest.mark.filterwarnings("ignore::sklearn_ann.exceptions.FewTrainingRowsWarning")
 def test_scikit_learn_checks(estimator, check):
-    if isinstance(estimator, IVFFlatNeighbors) and check.func.__name__ in NOT_YET:
-        pytest.skip(NOT_YET[check.func.__name__])
     check(estimator)
 
 
