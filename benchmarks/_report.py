@@ -120,6 +120,11 @@ def save(folder, name, markdown, results):
 # -- the machine --------------------------------------------------------------------
 
 
+def load(folder, name):
+    """The results that were saved."""
+    return json.loads((Path(folder) / f"{name}.json").read_text(encoding="utf-8"))
+
+
 def environment(peers):
     """The machine now, and what each peer's process uses of it."""
     machine = {

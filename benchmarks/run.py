@@ -33,6 +33,9 @@ def _parse():
         "--quick", action="store_true", help="tiny sizes, to try the harness"
     )
     parser.add_argument("--only", help="sections to run, separated by commas")
+    parser.add_argument(
+        "--again", help="sections to measure again and to replace in the saved results"
+    )
     parser.add_argument("--output", help="folder of the results")
     return parser.parse_args()
 
@@ -49,9 +52,17 @@ def _sections(module, only):
 def main():
     options = _parse()
     module = importlib.import_module(options.module)
-    sections = _sections(module, options.only)
-    results = {"quick": options.quick}
-    results["environment"] = _report.environment(module.PEERS)
+    sections = _sections(module, options.only or options.again)
+    environment = _report.environment(module.PEERS)
+    results = {"quick": options.quick, "environment": environment}
+    if options.again:
+        results = _report.load(HERE / "results", options.module)
+        about = "commit {commit}, {date}, load {load average before the run}"
+        for name in sections:
+            key = f"section {name!r} measured again"
+            results["environment"]["machine"][key] = about.format(
+                **environment["machine"]
+            )
     for name, section in sections.items():
         log(f"== {name}")
         results[name] = section(options)

@@ -79,32 +79,32 @@ def encode_queries(start, stop, Q, index, capacity):
     """The block of the queries start to stop; those not finite get no neighbours."""
     n, d = stop - start, Q.shape[1]
     block = _empty_block(n, index.codes.shape[1], capacity)
-    centred, decoded = np.empty((1, d)), np.empty((1, d))
+    # Taken out of their tuples once, see ``filter_panels``.
+    all_codes, biases, scales, sqnorms, errors = block[:5]
+    thresholds, factors, _, limits = block[5:9]
+    center, unit = index.center, index.unit
+    centred = np.empty(d)
     # The largest code for which no dot product overflows 32 bits. One less, because
     # integer vectors also have the code -128.
     levels = min(QUERY_LEVELS, (2**31 - 1) // (OFFSET * d) - 1)
-    per_unit = 1.0 / index.unit
+    per_unit = 1.0 / unit
     for i in range(n):
         is_finite = True
         for t in range(d):
             value = np.float64(Q[start + i, t])
-            centred[0, t] = (value - index.center[t]) * per_unit
+            centred[t] = (value - center[t]) * per_unit
             is_finite &= np.isfinite(value)
         if not is_finite:
             continue
-        codes = block.codes[i].reshape(-1)
-        scale, sum_squares, error = encode_vector(
-            centred, decoded, codes, levels, index.unit
+        scale, sum_codes, sum_squares, error = encode_vector(
+            centred, all_codes[i].reshape(-1), levels, unit
         )
-        sum_codes = np.int64(0)
-        for t in range(d):
-            sum_codes += codes[t]
-        block.biases[i] = np.int32(-OFFSET * sum_codes)
-        block.scales[i] = scale
-        block.sqnorms[i] = np.float64(scale) * np.float64(scale) * sum_squares
-        block.errors[i] = error
-        block.factors[i] = np.float32(2.0 * scale)
-        set_threshold(block, i, np.inf, index.error_ratio)
+        biases[i] = np.int32(-OFFSET * sum_codes)
+        scales[i] = scale
+        sqnorms[i] = np.float64(scale) * np.float64(scale) * sum_squares
+        errors[i] = error
+        factors[i] = np.float32(2.0 * scale)
+        thresholds[i], limits[i] = np.inf, np.float32(np.inf)
     return block
 
 

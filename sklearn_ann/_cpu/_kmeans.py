@@ -11,12 +11,15 @@ import itertools
 
 import numpy as np
 
-from sklearn_ann._cpu._distance import sqdist
+from sklearn_ann._cpu._distance import prefetch, sqdist
 from sklearn_ann._cpu._filter import encode_queries, set_threshold
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE, dot_tile, lowest_bit, lowest_bound, survivors
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import PANEL, ROUNDING, read_only
+
+# How many rows ahead of their turn rows are fetched into the cache.
+_AHEAD = 4
 
 # Rows that are encoded together.
 _BLOCK = 64 * TILE
@@ -125,6 +128,8 @@ def _accumulate(
         sums[c] = 0.0
         for place in range(starts[c], starts[c + 1]):
             row = order[place]
+            if place + _AHEAD < len(order):
+                prefetch(X, order[place + _AHEAD])
             for t in range(X.shape[1]):
                 sums[c, t] += X[row, t]
 

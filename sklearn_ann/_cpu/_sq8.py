@@ -23,8 +23,9 @@ import itertools
 
 import numpy as np
 
-from sklearn_ann._cpu._distance import prefetch, sqdist
+from sklearn_ann._cpu._distance import prefetch
 from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._quantize import largest_magnitude, quantize
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import OFFSET, PANEL, read_only
 
@@ -40,61 +41,38 @@ _BLOCK = 64 * PANEL
 
 
 @jit
-def _largest_magnitude(
-    v,        # IN       (d,)  float64
-    scratch,  # SCRATCH  (d,)  float64
-):
-    """Largest absolute value."""
-    # Non-negative floats are ordered like their bits, and a loop over integers
-    # vectorises where one over floats does not.
-    bits, largest = v.view(np.int64), np.int64(0)
-    for t in range(bits.shape[0]):
-        largest = max(largest, bits[t] & np.int64(0x7FFFFFFFFFFFFFFF))
-    scratch.view(np.int64)[0] = largest
-    return scratch[0]
-
-
-@jit
 def encode_vector(
-    centred,  # IN   (1, d)   float64  vector minus centre, in units
-    decoded,  # OUT  (1, d)   float64  what the codes stand for, in units
-    codes,    # OUT  (>= d,)  int8     the first d
-    levels,   # IN   int               largest code
+    centred,  # IN   (d,)  float64  vector minus centre, in units
+    codes,    # OUT  (d,)  int8
+    levels,   # IN   int            largest code
     unit,     # IN   float
 ):
     """Quantise one vector.
 
     Returns its scale (float32; 0 if it is too long or too short to have one), the sum
-    of its squared codes, and its error, rounded up.
+    of its codes and of their squares, and its error, rounded up.
     """
-    d = centred.shape[1]
-    largest = _largest_magnitude(centred[0], decoded[0])
+    largest = largest_magnitude(centred)
     if levels < 1 or largest > TOO_LONG or 0.0 < largest < TOO_SHORT:
-        codes[:] = 0
-        decoded[:] = 0.0
-        return np.float32(0.0), np.int64(0), np.sqrt(sqdist(centred, 0, decoded, 0))
-    first = centred[0, 0] * unit
+        sums = quantize(centred, codes, 0.0, 0.0)
+        return np.float32(0.0), sums[0], sums[1], np.sqrt(sums[2])
+    first = centred[0] * unit
     is_integer = first == np.rint(first) and levels == 127 and 2.0**-60 < unit < 2.0**60
     if is_integer:
         # Without a way out of the loop, so that it vectorises.
         n_bytes = 0
-        for t in range(d):
-            value = centred[0, t] * unit
+        for t in range(len(centred)):
+            value = centred[t] * unit
             n_bytes += (value == np.rint(value)) & (value >= -128.0) & (value <= 127.0)
-        is_integer = n_bytes == d
+        is_integer = n_bytes == len(centred)
     scale = np.float32(1.0 / unit if is_integer else largest / levels)
     inverse = 1.0 / np.float64(scale) if scale > 0 else 0.0
-    sum_squares = np.int64(0)
-    for t in range(d):
-        code = np.int64(np.rint(centred[0, t] * inverse))
-        codes[t] = code
-        decoded[0, t] = np.float64(scale) * code
-        sum_squares += code * code
-    error = np.sqrt(sqdist(centred, 0, decoded, 0))
+    sums = quantize(centred, codes, np.float64(scale), inverse)
+    error = np.sqrt(sums[2])
     if not is_integer:
         # The float64 roundings of the centred vector, and of the error itself.
-        error = error * (1 + 1e-9) + 1e-15 * np.sqrt(np.float64(sum_squares)) * scale
-    return scale, sum_squares, error
+        error = error * (1 + 1e-9) + 1e-15 * np.sqrt(np.float64(sums[1])) * scale
+    return scale, sums[0], sums[1], error
 
 
 @jit
@@ -113,8 +91,8 @@ def _encode_rows(
     error_ratios,  # OUT  (m,)                    float64  error / scale
 ):
     d = X.shape[1]
-    centred, decoded = np.empty((1, d)), np.empty((1, d))
-    row_codes, per_unit = np.zeros(4 * codes.shape[1], np.int8), 1.0 / unit
+    centred, per_unit = np.empty(d), 1.0 / unit
+    row_codes = np.zeros(4 * codes.shape[1], np.int8)
     fours, offsets = row_codes.view(np.int32), np.full(4, OFFSET, np.uint8)
     four_offsets = offsets.view(np.int32)[0]
     for j in range(start, stop):
@@ -122,9 +100,9 @@ def _encode_rows(
         if j + _AHEAD < stop:
             prefetch(X, rows[j + _AHEAD])
         for t in range(d):
-            centred[0, t] = (np.float64(X[row, t]) - center[t]) * per_unit
-        scale, sum_squares, error = encode_vector(
-            centred, decoded, row_codes, 127, unit
+            centred[t] = (np.float64(X[row, t]) - center[t]) * per_unit
+        scale, _, sum_squares, error = encode_vector(
+            centred, row_codes, 127, unit
         )
         panel, lane = positions[j] // PANEL, positions[j] % PANEL
         for step in range(fours.shape[0]):
