@@ -36,7 +36,10 @@ def choose_nlist(n):
 
 
 def draw_training_rows(X, nlist, rng):
-    """Rows to train on: all of them, or 256 a cell drawn at random; warn of too few."""
+    """Numbers of the rows to train on: all, or 256 a cell, drawn at random.
+
+    Warns of too few.
+    """
     n = len(X)
     if nlist > n:
         raise ValueError(
@@ -53,16 +56,17 @@ def draw_training_rows(X, nlist, rng):
         )
     n_most = _MOST_ROWS_PER_CELL * nlist
     if n <= n_most:
-        return X
-    return X[np.sort(sample_without_replacement(n, n_most, random_state=rng))]
+        return np.arange(n)
+    return np.sort(sample_without_replacement(n, n_most, random_state=rng))
 
 
-def train_centroids(X, nlist, max_iter, seed, backend, n_threads, verbose):
+def train_centroids(X, rows, nlist, max_iter, seed, backend, n_threads, verbose):
     """The centroids of k-means.
 
     Parameters
     ----------
     X : ndarray of shape (n, d), float32 or float64
+    rows : ndarray of shape (m,), int64
         Rows to train on, at least `nlist`.
     nlist : int
     max_iter : int
@@ -80,21 +84,21 @@ def train_centroids(X, nlist, max_iter, seed, backend, n_threads, verbose):
     n_iter : int
         Iterations that were made.
     """
-    start = sample_without_replacement(len(X), nlist, random_state=seed)
-    centroids, labels = X[start], None
+    start = sample_without_replacement(len(rows), nlist, random_state=seed)
+    centroids, labels = X[rows[start]], None
     n_iter = 0
     while n_iter < (max_iter if nlist > 1 else 1):
         index = build_flat_index(centroids, backend, n_threads)
-        previous, (labels, sqdists) = labels, backend.assign(X, index, n_threads)
+        previous, (labels, sqdists) = labels, backend.assign(X, rows, index, n_threads)
         if previous is not None and np.array_equal(previous, labels):
             break
         n_iter += 1
         order, starts = group_by_label(labels, nlist)
-        sums = backend.accumulate_clusters(X, order, starts, n_threads)
+        sums = backend.accumulate_clusters(X, rows[order], starts, n_threads)
         means = sums / np.maximum(np.diff(starts), 1)[:, None]
         # A sum of numbers near the largest one may overflow.
         means = np.where(np.isfinite(means), means, centroids)
-        _split_into_empty(means, X, labels, sqdists, order, starts)
+        _split_into_empty(means, X, rows, labels, sqdists, order, starts)
         centroids = means.astype(X.dtype)
         if verbose:
             print(
@@ -104,7 +108,7 @@ def train_centroids(X, nlist, max_iter, seed, backend, n_threads, verbose):
     return centroids, n_iter
 
 
-def _split_into_empty(means, X, labels, sqdists, order, starts):
+def _split_into_empty(means, X, rows, labels, sqdists, order, starts):
     """Give each empty cell half of the one with the largest inertia.
 
     It is cut towards its farthest row. Cells of equal rows cannot be parted: when there
@@ -117,8 +121,8 @@ def _split_into_empty(means, X, labels, sqdists, order, starts):
         if inertia[large] == 0:
             break
         source[empty] = whole = source[large]
-        rows = order[starts[whole] : starts[whole + 1]]
-        farthest = X[rows[sqdists[rows].argmax()]].astype(np.float64)
+        members = order[starts[whole] : starts[whole + 1]]
+        farthest = X[rows[members[sqdists[members].argmax()]]].astype(np.float64)
         nudge = part[large] * (farthest - means[large])
         means[empty], means[large] = means[large] + nudge, means[large] - nudge
         inertia[empty] = inertia[large] = inertia[large] / 2

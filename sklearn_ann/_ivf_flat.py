@@ -195,17 +195,21 @@ class IVFFlatNeighbors(NeighborsBase):
         """Centroids for X. A cache of them sees the rows trained on and a seed."""
         nlist = choose_nlist(len(X)) if self.nlist == "auto" else self.nlist
         rng = check_random_state(self.random_state)
-        sample = draw_training_rows(X, nlist, rng)
+        rows = draw_training_rows(X, nlist, rng)
+        n_threads = self._n_threads(len(rows) * X.shape[1] * nlist)
+        if self.memory is not None:
+            X, rows = X[rows], np.arange(len(rows))
         train = check_memory(self.memory).cache(
             train_centroids, ignore=["backend", "n_threads", "verbose"]
         )
         return train(
-            sample,
+            X,
+            rows,
             nlist,
             self.max_iter,
             rng.randint(np.iinfo(np.int32).max),
             backend=self._get_backend(),
-            n_threads=self._n_threads(sample.size * nlist),
+            n_threads=n_threads,
             verbose=self.verbose,
         )
 
@@ -233,7 +237,7 @@ class IVFFlatNeighbors(NeighborsBase):
         """The index with the rows of X added to their lists."""
         backend = self._get_backend()
         n_threads = self._n_threads(X.size * self.nlist_)
-        labels, _ = backend.assign(X, index.centroids, n_threads)
+        labels, _ = backend.assign(X, np.arange(len(X)), index.centroids, n_threads)
         lists, order, positions = extend_lists(index.lists, labels)
         n_panels = len(lists.panels)
         arguments = order, positions, n_panels, self._storage, backend, n_threads

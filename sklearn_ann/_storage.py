@@ -38,6 +38,8 @@ def _aligned_zeros(shape, dtype):
     A vector of 64 bytes that straddles two cache lines costs two reads.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    buffer = np.zeros(size + _CACHE_LINE, np.uint8)
+    # Unlike `zeros`, `empty` asks for huge pages: fewer faults when it is filled.
+    buffer = np.empty(size + _CACHE_LINE, np.uint8)
+    buffer.fill(0)
     start = -buffer.ctypes.data % _CACHE_LINE
     return buffer[start : start + size].view(dtype).reshape(shape)

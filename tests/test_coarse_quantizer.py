@@ -29,7 +29,8 @@ from sklearn_ann.exceptions import FewTrainingRowsWarning
 
 
 def train(X, nlist, max_iter=10, seed=0, n_threads=1, verbose=0):
-    return train_centroids(X, nlist, max_iter, seed, _cpu, n_threads, verbose)[0]
+    arguments = max_iter, seed, _cpu, n_threads, verbose
+    return train_centroids(X, np.arange(len(X)), nlist, *arguments)[0]
 
 
 # -- the algorithm -------------------------------------------------------------------
@@ -129,7 +130,7 @@ def test_an_empty_cell_takes_half_of_the_one_with_the_largest_inertia():
     order, starts = np.arange(5), np.array([0, 0, 4, 5])
     means = np.array([[0.0, 0], [3, 0], [50, 50]])
     sqdists = ((X - means[labels]) ** 2).sum(axis=1)
-    _split_into_empty(means, X, labels, sqdists, order, starts)
+    _split_into_empty(means, X, np.arange(len(X)), labels, sqdists, order, starts)
     # The centre of both halves is that of the whole, the empty one is nearer to (9, 0).
     assert_allclose(means[0] + means[1], [6, 0])
     assert 0 < means[0, 0] - means[1, 0] < 0.1
@@ -143,7 +144,7 @@ def test_several_empty_cells_share_what_is_large():
     order, starts = np.arange(100), np.array([0, 0, 60, 60, 100, 100])
     labels = np.repeat([1, 3], [60, 40])
     sqdists = ((X - means[labels]) ** 2)[:, 0]
-    _split_into_empty(means, X, labels, sqdists, order, starts)
+    _split_into_empty(means, X, np.arange(len(X)), labels, sqdists, order, starts)
     assert len(np.unique(means)) == 5
     # The wide cell is halved, then one of its halves: the other cell has an inertia
     # of less than a third of it.
@@ -190,13 +191,11 @@ def test_choose_nlist(n, nlist):
 def test_at_most_256_rows_a_list_are_trained_on(nlist):
     X = np.arange(256.0 * nlist + 40)[:, None]
     for n in (256 * nlist - 1, 256 * nlist):
-        assert draw_training_rows(X[:n], nlist, np.random.RandomState(0)).shape == (
-            n,
-            1,
-        )
+        rows = draw_training_rows(X[:n], nlist, np.random.RandomState(0))
+        assert_array_equal(rows, np.arange(n))
     drawn = draw_training_rows(X, nlist, np.random.RandomState(0))
-    assert drawn.shape == (256 * nlist, 1)
-    assert (np.diff(drawn[:, 0]) > 0).all()
+    assert drawn.shape == (256 * nlist,)
+    assert (np.diff(drawn) > 0).all()
     other = draw_training_rows(X, nlist, np.random.RandomState(1))
     assert not np.array_equal(drawn, other)
     # From all over the data: a quarter of it has about a quarter of them.

@@ -16,7 +16,7 @@ KINDS = pytest.mark.parametrize(
 
 def assign(X, centroids, n_threads=1):
     index = build_flat_index(centroids, _cpu, 1)
-    return _cpu.assign(X, index, n_threads)
+    return _cpu.assign(X, np.arange(len(X)), index, n_threads)
 
 
 def assert_nearest(found, X, centroids):
@@ -130,3 +130,14 @@ def test_sums_of_float32_are_kept_in_float64():
     X = np.array([[2.0**25], [1.0], [1.0], [-(2.0**25)]], np.float32)
     sums = _cpu.accumulate_clusters(X, np.arange(4), np.array([0, 4]), 1)
     assert_array_equal(sums, [[2.0]])
+
+
+def test_some_rows_are_assigned_in_the_order_given(rng):
+    X = rng.standard_normal((300, 5)).astype(np.float32)
+    centroids = X[:20].copy()
+    rows = rng.permutation(300)[:200]
+    index = build_flat_index(centroids, _cpu, 1)
+    labels, sqdists = _cpu.assign(X, rows, index, 2)
+    all_labels, all_sqdists = _cpu.assign(X, np.arange(300), index, 1)
+    assert_array_equal(labels, all_labels[rows])
+    assert_array_equal(sqdists, all_sqdists[rows])

@@ -41,17 +41,30 @@ def _upper_bound(low, query_sqnorm, query_error, largest_error, largest_sqnorm):
 
 
 @jit
+def _gather(start, stop, X, rows):
+    """A copy of some rows, one after the other."""
+    gathered = np.empty((stop - start, X.shape[1]), X.dtype)
+    for i in range(start, stop):
+        if i + _AHEAD < stop:
+            prefetch(X, rows[i + _AHEAD])
+        gathered[i - start] = X[rows[i]]
+    return gathered
+
+
+@jit
 def _assign(
-    start,    # IN   int      first row
+    start,    # IN   int      first of the rows to assign
     stop,     # IN   int      one past the last
     X,        # IN   (n, d)   float
-    index,    # IN   FlatIndex        the centroids
-    labels,   # OUT  (n,)     int64
-    sqdists,  # OUT  (n,)     float64
+    rows,     # IN   (m,)     int64    rows of X
+    index,    # IN   FlatIndex         the centroids
+    labels,   # OUT  (m,)     int64
+    sqdists,  # OUT  (m,)     float64
 ):
+    block_rows = _gather(start, stop, X, rows)
     centroids, _, codes, scales, sqnorms, _, error_ratio, _ = index
     n_panels = codes.shape[0]
-    block = encode_queries(start, stop, X, index, 0)
+    block = encode_queries(0, stop - start, block_rows, index, 0)
     dots = np.empty((n_panels, TILE, PANEL), np.int32)
     largest_scale, largest_sqnorm = 0.0, 0.0
     for c in range(len(centroids)):
@@ -80,35 +93,37 @@ def _assign(
                     c = panel * PANEL + lowest_bit(mask)
                     mask &= mask - np.uint64(1)
                     if sqnorms[c] < np.inf:
-                        exact = sqdist(centroids, c, X, start + i)
+                        exact = sqdist(centroids, c, block_rows, i)
                         if exact < nearest:
                             label, nearest = c, exact
             labels[start + i] = label
             sqdists[start + i] = nearest
 
 
-def assign(X, index, n_threads):
-    """The nearest centroid of each row.
+def assign(X, rows, index, n_threads):
+    """The nearest centroid of some rows.
 
     Parameters
     ----------
     X : ndarray of shape (n, d), float32 or float64
         Finite, C-contiguous.
+    rows : ndarray of shape (m,), int64
+        Rows of X.
     index : FlatIndex
         The centroids.
     n_threads : int
 
     Returns
     -------
-    labels : ndarray of shape (n,), int64
+    labels : ndarray of shape (m,), int64
         Numbers of the centroids; the smaller one among equally near ones.
-    sqdists : ndarray of shape (n,), float64
+    sqdists : ndarray of shape (m,), float64
     """
-    X = read_only(X)
-    labels, sqdists = np.empty(len(X), np.int64), np.empty(len(X))
-    edges = [*range(0, len(X), _BLOCK), len(X)]
+    X, rows = read_only(X), read_only(rows)
+    labels, sqdists = np.empty(len(rows), np.int64), np.empty(len(rows))
+    edges = [*range(0, len(rows), _BLOCK), len(rows)]
     run_blocks(
-        lambda start, stop: _assign(start, stop, X, index, labels, sqdists),
+        lambda start, stop: _assign(start, stop, X, rows, index, labels, sqdists),
         itertools.pairwise(edges),
         n_threads,
     )
