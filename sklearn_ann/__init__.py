@@ -3,6 +3,13 @@
 from sklearn_ann._faiss import from_faiss
 from sklearn_ann._flat import FlatL2Neighbors
 from sklearn_ann._ivf_flat import IVFFlatNeighbors
+from sklearn_ann._ivf_pq import IVFPQNeighbors
 from sklearn_ann._version import __version__
 
-__all__ = ["FlatL2Neighbors", "IVFFlatNeighbors", "__version__", "from_faiss"]
+__all__ = [
+    "FlatL2Neighbors",
+    "IVFFlatNeighbors",
+    "IVFPQNeighbors",
+    "__version__",
+    "from_faiss",
+]

@@ -238,6 +238,13 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
     def _search_radius(self, Q, sqradius):
         """Squared distances, ids and offsets of the rows within a radius."""
 
+    # Which neighbour goes when a row is not among its own nearest.
+    _place_of_missing_self = 0
+
+    def _indexed_vectors(self):
+        """The indexed rows, to be searched for their own neighbours."""
+        return self._decode(slice(None))
+
     @abstractmethod
     def _decode(self, ids):
         """The vectors with these ids: views, or copies."""
@@ -258,18 +265,18 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         sqdists, ids = self._search(Q, k)
         return self._from_sqdists(sqdists), ids
 
-    def _other_neighbors(self, k):
+    def _other_neighbors(self, k, Q=None):
         """The k nearest of each indexed row, itself excluded by index.
 
         A row that k others equal may not be among its own nearest: then the first of
         the list goes, as in scikit-learn.
         """
-        Q = self._decode(slice(None))
+        Q = self._indexed_vectors() if Q is None else Q
         n = len(Q)
         check_enough_rows(k, n, n, others=True)
         sqdists, ids = self._search(Q, k + 1)
         is_self = ids == np.arange(n)[:, None]
-        is_self[:, 0] |= ~is_self.any(axis=1)
+        is_self[:, self._place_of_missing_self] |= ~is_self.any(axis=1)
         distances = self._from_sqdists(sqdists[~is_self].reshape(n, k))
         return distances, ids[~is_self].reshape(n, k)
 
@@ -277,7 +284,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         """Distances, row numbers and offsets of all rows within the radius."""
         radius = check_radius(self.radius if radius is None else radius)
         sqradius = largest_sqdist(radius, self.effective_metric_)
-        Q = self._decode(slice(None)) if X is None else self._as_queries(X)
+        Q = self._indexed_vectors() if X is None else self._as_queries(X)
         sqdists, ids, offsets = self._search_radius(Q, sqradius)
         queries = np.repeat(np.arange(len(Q)), np.diff(offsets))
         if X is None:

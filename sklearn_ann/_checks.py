@@ -44,6 +44,20 @@ def check_mode(mode):
         )
 
 
+def check_refine_factor(refine_factor, is_stored):
+    """The factor as an int."""
+    if not isinstance(refine_factor, Integral):
+        raise TypeError(f"refine_factor must be an integer, got {type(refine_factor)}.")
+    if refine_factor < 1:
+        raise ValueError(f"Expected refine_factor >= 1. Got {refine_factor}")
+    if refine_factor > 1 and not is_stored:
+        raise ValueError(
+            f"refine_factor={refine_factor} needs the vectors: fit with "
+            "store_vectors=True, or use refine_factor=1."
+        )
+    return int(refine_factor)
+
+
 def check_nprobe(nprobe):
     """The number of lists to probe as an int."""
     if not isinstance(nprobe, Integral):

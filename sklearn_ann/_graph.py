@@ -36,7 +36,7 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         rows = np.arange(self.n_samples_fit_)[:, None]
         if n_others == 0:
             return self._graph(np.zeros(rows.shape), rows, self.mode)
-        distances, ids = self._other_neighbors(n_others)
+        distances, ids = self._other_neighbors(n_others, self._as_queries(X))
         distances = np.hstack([np.zeros(rows.shape), distances])
         return self._graph(distances, np.hstack([rows, ids]), self.mode)
 

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from numbers import Integral
-
 import numpy as np
-from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.validation import check_memory
 
-from sklearn_ann._base import NeighborsBase
 from sklearn_ann._checks import check_nprobe
-from sklearn_ann._coarse_quantizer import (
-    choose_nlist,
-    draw_training_rows,
-    train_centroids,
-)
-from sklearn_ann._inverted_lists import empty_lists, extend_lists, imbalance
+from sklearn_ann._inverted_lists import empty_lists, extend_lists
+from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import IVFFlatIndex, read_only_index
 from sklearn_ann._scalar_quantizer import (
     build_flat_index,
@@ -25,7 +15,7 @@ from sklearn_ann._scalar_quantizer import (
 )
 
 
-class IVFFlatNeighbors(NeighborsBase):
+class IVFFlatNeighbors(IVFNeighbors):
     """Approximate nearest neighbours: exact inside the inverted lists that are probed.
 
     k-means cuts space into `nlist` cells, and each row goes to the list of the cell it
@@ -140,16 +130,6 @@ class IVFFlatNeighbors(NeighborsBase):
     >>> exact = index.set_params(nprobe=30).kneighbors(X[:1])  # no new fit
     """
 
-    _parameter_constraints = {
-        **NeighborsBase._parameter_constraints,
-        "nlist": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "nprobe": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "random_state": ["random_state"],
-        "memory": [str, HasMethods(["cache"]), None],
-        "verbose": ["verbose"],
-    }
-
     def __init__(
         self,
         n_neighbors=5,
@@ -180,38 +160,6 @@ class IVFFlatNeighbors(NeighborsBase):
         self.verbose = verbose
 
     # -- fitting ---------------------------------------------------------------------
-
-    def _build(self, X):
-        centroids, self.n_iter_ = self._train(X)
-        return self._fill(X, centroids)
-
-    def _fit_lists(self, X, centroids):
-        """Fit with given centroids, which are not trained."""
-        self._validate_params()
-        self.n_iter_ = 0
-        return self._fit(X, lambda vectors: self._fill(vectors, centroids))
-
-    def _train(self, X):
-        """Centroids for X. A cache of them sees the rows trained on and a seed."""
-        nlist = choose_nlist(len(X)) if self.nlist == "auto" else self.nlist
-        rng = check_random_state(self.random_state)
-        rows = draw_training_rows(X, nlist, rng)
-        n_threads = self._n_threads(len(rows) * X.shape[1] * nlist)
-        if self.memory is not None:
-            X, rows = X[rows], np.arange(len(rows))
-        train = check_memory(self.memory).cache(
-            train_centroids, ignore=["backend", "n_threads", "verbose"]
-        )
-        return train(
-            X,
-            rows,
-            nlist,
-            self.max_iter,
-            rng.randint(np.iinfo(np.int32).max),
-            backend=self._get_backend(),
-            n_threads=n_threads,
-            verbose=self.verbose,
-        )
 
     def _fill(self, X, centroids):
         """The index of the rows of X in the lists of these centroids."""
@@ -252,7 +200,7 @@ class IVFFlatNeighbors(NeighborsBase):
         n_threads = self._n_threads_for(len(Q), nprobe)
         if nprobe >= self.nlist_:
             return backend.knn(Q, index.rows, k, n_threads)
-        probes = self._probe(index, Q, nprobe, k, n_threads)
+        _, probes = self._probe(index, Q, nprobe, k, n_threads)
         return backend.scan_ivf_flat(Q, index, probes, k, n_threads)
 
     def _search_radius(self, Q, sqradius):
@@ -261,30 +209,8 @@ class IVFFlatNeighbors(NeighborsBase):
         n_threads = self._n_threads_for(len(Q), nprobe)
         if nprobe >= self.nlist_:
             return backend.radius(Q, index.rows, sqradius, n_threads)
-        probes = self._probe(index, Q, nprobe, 0, n_threads)
+        _, probes = self._probe(index, Q, nprobe, 0, n_threads)
         return backend.radius_ivf_flat(Q, index, probes, sqradius, n_threads)
-
-    def _probe(self, index, Q, nprobe, k, n_threads):
-        """The lists nearest to each query: `nprobe`, or as many as hold k rows.
-
-        Queries that need more lists than `nprobe` make the array wider; the places
-        that the others do not use hold -1.
-        """
-        backend = self._get_backend()
-        _, probes = backend.knn(Q, index.centroids, nprobe, n_threads)
-        sizes = index.lists.sizes
-        # A query that is not finite has no lists at all.
-        short = np.flatnonzero((sizes[probes].sum(axis=1) < k) & (probes[:, 0] >= 0))
-        while len(short):
-            # As many lists as do for all: rounds of twice as many.
-            nprobe = min(2 * nprobe, self.nlist_)
-            _, more = backend.knn(Q[short], index.centroids, nprobe, n_threads)
-            n_before = np.cumsum(sizes[more], axis=1) - sizes[more]
-            more[n_before >= k] = -1
-            probes = _widen(probes, nprobe)
-            probes[short] = more
-            short = short[np.where(more >= 0, sizes[more], 0).sum(axis=1) < k]
-        return probes
 
     def _n_threads_for(self, nq, nprobe):
         share = min(1.0, nprobe / self.nlist_)
@@ -292,22 +218,5 @@ class IVFFlatNeighbors(NeighborsBase):
 
     # -- looking at the index --------------------------------------------------------
 
-    @property
-    def list_sizes_(self):
-        """Rows in each list."""
-        return self._index.lists.sizes
-
-    @property
-    def imbalance_factor_(self):
-        """How many times longer a search takes than with lists of equal sizes."""
-        return imbalance(self.list_sizes_)
-
     def _decode(self, ids):
         return self._index.rows.X[ids]
-
-
-def _widen(probes, width):
-    """The same probes in an array so wide."""
-    wide = np.full((len(probes), width), -1)
-    wide[:, : probes.shape[1]] = probes
-    return wide

@@ -13,6 +13,9 @@ PANEL = 64
 # unsigned with signed bytes want them.
 OFFSET = 128
 
+# Codewords that a sub-quantizer has room for: those of a byte.
+CODEWORDS = 256
+
 # Relative rounding error allowed to each float32 evaluation of a bound: 16 units in the
 # last place, where the filter's expression needs about 8.
 ROUNDING = 2.0**-20
@@ -54,6 +57,26 @@ class IVFFlatIndex(NamedTuple):
     centroids: FlatIndex
     lists: InvertedLists
     rows: FlatIndex
+
+
+class IVFPQIndex(NamedTuple):
+    """Codes of residuals in inverted lists.
+
+    A row decodes to its centroid plus the codewords of its codes. An empty position has
+    the term +inf.
+    """
+
+    centroids: FlatIndex
+    lists: InvertedLists
+    owners: np.ndarray  # (n_panels,)  int64  list of each panel
+    codebooks: np.ndarray  # (m, dsub, 256)  float32  codewords side by side
+    halves: np.ndarray  # (m, 256)  float32  half their squared lengths, or +inf: none
+    radii: np.ndarray  # (m,)  float64  the largest length of a codeword
+    codes: np.ndarray  # (n_panels, m, 64)  uint8  sub-quantizer by sub-quantizer
+    terms: np.ndarray  # (n_panels * 64,)  float32  |r|^2 + 2 (c - z).r: _cpu/_ivf_pq.py
+    largest_term: float  # the largest absolute value of a finite one
+    ids: np.ndarray  # (n_panels * 64,)  int32  row at each position
+    X: np.ndarray  # (n, d)  float  the vectors, if they are stored, or (0, d)
 
 
 def read_only(array):

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only_index
-from sklearn_ann._storage import GrowingArrays
+from sklearn_ann._storage import GrowingArrays, append_rows
 
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
@@ -95,11 +95,7 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     index : FlatIndex
     """
     n, n_positions = len(index.X), n_panels * PANEL
-    if n > 0:
-        before = index.X.astype(np.result_type(index.X, X), copy=False)
-        longer = storage.resize("X", before, n + len(X))
-        longer[n:] = X
-        X = longer
+    X = append_rows(index.X, X, storage)
     codes = storage.resize("codes", index.codes, n_panels)
     scales = storage.resize("scales", index.scales, n_positions)
     rows, ids = positions, index.ids

@@ -32,6 +32,16 @@ class GrowingArrays:
         return buffer[:length]
 
 
+def append_rows(X, more, storage):
+    """X with more rows, in the dtype that holds all; `more` itself if X has none."""
+    if len(X) == 0:
+        return more
+    X = X.astype(np.result_type(X, more), copy=False)
+    longer = storage.resize("X", X, len(X) + len(more))
+    longer[len(X) :] = more
+    return longer
+
+
 def _aligned_zeros(shape, dtype):
     """Zeros that start at a multiple of a cache line.
 

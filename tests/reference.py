@@ -50,9 +50,13 @@ def probes(q, centroids, sizes, nprobe, k):
     return nearest[:nprobe]
 
 
-def ivf_knn(Q, X, centroids, nprobe, k):
-    """As `knn`, among the rows of the lists that each query probes."""
+def ivf_knn(Q, X, centroids, nprobe, k, decoded=None):
+    """As `knn`, among the rows of the lists that each query probes.
+
+    Distances are those to the rows of `decoded`, if they are given.
+    """
     labels = nearest_centroids(X, centroids)
+    X = X if decoded is None else decoded
     sizes = np.bincount(labels, minlength=len(centroids))
     found_sqdists, found_ids = np.empty((len(Q), k)), np.empty((len(Q), k), np.int64)
     for i, q in enumerate(Q):
@@ -61,6 +65,19 @@ def ivf_knn(Q, X, centroids, nprobe, k):
         found_sqdists[i], order = (array[0] for array in knn(q[None], X[rows], k))
         found_ids[i] = rows[order]
     return found_sqdists, found_ids
+
+
+def quantize(X, centroids, codebooks):
+    """What each row's nearest centroid and nearest codewords add up to, in float64."""
+    labels = nearest_centroids(X, centroids)
+    decoded = centroids[labels].astype(np.float64)
+    dsub = codebooks.shape[2]
+    for j, codewords in enumerate(codebooks.astype(np.float64)):
+        part = slice(j * dsub, min((j + 1) * dsub, X.shape[1]))
+        codewords = codewords[:, : part.stop - part.start]
+        for x, y in zip(X.astype(np.float64), decoded, strict=True):
+            y[part] += codewords[sqdists(x[part] - y[part], codewords).argmin()]
+    return decoded
 
 
 def ivf_radius(Q, X, centroids, nprobe, sqradius):

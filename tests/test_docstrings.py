@@ -71,6 +71,7 @@ def test_the_search_methods_are_among_the_names():
     }
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_ann.exceptions.FewTrainingRowsWarning")
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=lambda cls: cls.__name__)
 def test_documented_attributes_are_the_fitted_ones(estimator):
     pd = pytest.importorskip("pandas", reason="names of features need a data frame")

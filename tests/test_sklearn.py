@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
 
 # scikit-learn runs these on its own estimators only.
 OWN_CHECKS = [
@@ -34,6 +34,11 @@ OWN_CHECKS = [
 ]
 
 
+EACH_ESTIMATOR = pytest.mark.parametrize(
+    "estimator", [FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors]
+)
+
+
 @parametrize_with_checks(
     [
         FlatL2Neighbors(),
@@ -43,6 +48,10 @@ OWN_CHECKS = [
         IVFFlatNeighbors(),
         IVFFlatNeighbors(nlist=1, metric="cosine"),
         IVFFlatNeighbors(nlist=2, nprobe=1),
+        IVFPQNeighbors(),
+        # With as many codewords as rows: elsewhere a row of `transform` differs from
+        # one of `fit_transform`, which is at distance 0 of itself.
+        IVFPQNeighbors(nlist=2, nprobe=1, store_vectors=True),
     ]
 )
 @pytest.mark.filterwarnings("ignore::sklearn_ann.exceptions.FewTrainingRowsWarning")
@@ -52,7 +61,10 @@ def test_scikit_learn_checks(estimator, check):
 
 # The checks of data frames use arrays as well.
 @pytest.mark.filterwarnings("ignore:X (has|does not have valid) feature names")
-@pytest.mark.parametrize("estimator", [FlatL2Neighbors, IVFFlatNeighbors])
+@pytest.mark.parametrize(
+    "estimator", [FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors]
+)
+@pytest.mark.filterwarnings("ignore::sklearn_ann.exceptions.FewTrainingRowsWarning")
 @pytest.mark.parametrize(
     "check", [name for name in OWN_CHECKS if hasattr(estimator_checks, name)]
 )
@@ -60,7 +72,9 @@ def test_scikit_learn_checks_of_its_own_estimators(check, estimator):
     getattr(estimator_checks, check)(estimator.__name__, estimator())
 
 
-@pytest.mark.parametrize("estimator", [FlatL2Neighbors, IVFFlatNeighbors])
+@pytest.mark.parametrize(
+    "estimator", [FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors]
+)
 def test_the_data_is_expected_dense_and_finite(estimator):
     tags = estimator().__sklearn_tags__()
     assert not tags.input_tags.sparse

@@ -33,7 +33,7 @@ _SHARED = 1.0
 
 
 @jit
-def _chain(probes, lists):
+def chain(probes, lists):
     """The panels of some lists, one list after the other."""
     n_panels = 0
     for probe in probes:
@@ -60,13 +60,13 @@ def _scan_queries(
     ids,      # OUT  (nq, k)        int64
 ):
     for i in range(start, stop):
-        panels = _chain(probes[i], lists)
+        panels = chain(probes[i], lists)
         knn_block(i, i + 1, panels, Q, rows, sqdists, ids)
 
 
 @jit
-def _group_by_list(probes, nlist):
-    """The queries that probe each list, and where each list starts among them."""
+def group_by_list(probes, nlist):
+    """The queries that probe each list, by what rank, and where each list starts."""
     starts = np.zeros(nlist + 1, np.int64)
     for i in range(probes.shape[0]):
         for probe in probes[i]:
@@ -74,13 +74,15 @@ def _group_by_list(probes, nlist):
                 starts[probe + 1] += 1
     for probe in range(nlist):
         starts[probe + 1] += starts[probe]
-    members, ends = np.empty(starts[nlist], np.int64), starts[:-1].copy()
+    members, ranks = np.empty((2, starts[nlist]), np.int64)
+    ends = starts[:-1].copy()
     for i in range(probes.shape[0]):
-        for probe in probes[i]:
+        for rank in range(probes.shape[1]):
+            probe = probes[i, rank]
             if probe >= 0:
-                members[ends[probe]] = i
+                members[ends[probe]], ranks[ends[probe]] = i, rank
                 ends[probe] += 1
-    return members, starts
+    return members, ranks, starts
 
 
 @jit
@@ -99,7 +101,7 @@ def _scan_lists(
     block = encode_queries(start, stop, Q, rows, len(scratch))
     block_codes, block_biases = block.codes, block.biases
     panels, offsets = lists.panels, lists.offsets
-    all_members, starts = _group_by_list(probes[start:stop], len(offsets) - 1)
+    all_members, _, starts = group_by_list(probes[start:stop], len(offsets) - 1)
     # The members' codes side by side, as the tile wants them.
     codes = np.zeros((n + TILE, *block_codes.shape[1:]), np.int8)
     biases = np.zeros(n + TILE, np.int32)
@@ -109,8 +111,8 @@ def _scan_lists(
             for j in range(len(members)):
                 codes[j] = block_codes[members[j]]
                 biases[j] = block_biases[members[j]]
-            chain = panels[offsets[probe] : offsets[probe + 1]]
-            collect(chain, members, codes, biases, start, k, Q, rows, block, scratch)
+            in_list = panels[offsets[probe] : offsets[probe + 1]]
+            collect(in_list, members, codes, biases, start, k, Q, rows, block, scratch)
     finish(start, np.arange(n), Q, rows, block, scratch, sqdists, ids)
 
 
@@ -158,6 +160,6 @@ def radius_ivf_flat(Q, index, probes, sqradius, n_threads):
     Parameters and returns as those of ``radius``, `probes` as in ``scan_ivf_flat``.
     """
     blocks = [
-        (i, i + 1, _chain(read_only(probes[i]), index.lists)) for i in range(len(Q))
+        (i, i + 1, chain(read_only(probes[i]), index.lists)) for i in range(len(Q))
     ]
     return radius_in_panels(Q, index.rows, blocks, sqradius, n_threads)

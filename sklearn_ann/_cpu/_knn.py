@@ -72,7 +72,7 @@ def shrink(block, members, k, error_ratio):
                 rows[i, kept] = rows[i, c]
                 kept += lower <= threshold * SLACK
             counts[i] = kept
-        marks[i] = counts[i] + _growth(k)
+        marks[i] = counts[i] + growth(k)
         is_stuck |= marks[i] > longest
     return is_stuck
 
@@ -102,7 +102,7 @@ def _measure(block, i, k, Q, query, index, scratch):
         distance = np.sqrt(scratch[c]) / index.unit
         lowers[c], uppers[c] = distance / SLACK, distance * SLACK
     block.counts[i] = kept
-    block.marks[i] = kept + _growth(k)
+    block.marks[i] = kept + growth(k)
     if kept == k:
         threshold = min(uppers[k - 1], block.thresholds[i])
         set_threshold(block, i, threshold, index.error_ratio)
@@ -176,7 +176,7 @@ def knn_block(
 
 
 @jit
-def _growth(k):
+def growth(k):
     """New candidates after which a list is shrunk: rarely for many, often for few."""
     return k + 16
 
@@ -184,7 +184,7 @@ def _growth(k):
 @jit
 def capacity(k):
     """Length of a list: neighbours, rows that bounds cannot tell from them, a panel."""
-    return 2 * k + 32 + _growth(k) + PANEL
+    return 2 * k + 32 + growth(k) + PANEL
 
 
 def knn(Q, index, k, n_threads):
@@ -232,10 +232,10 @@ def split_queries(nq, d, k, n_threads, code_bytes):
     """Blocks of queries, equally many for each thread, of at most `code_bytes`."""
     most = min(code_bytes // d, _CANDIDATE_BYTES // (24 * capacity(k)))
     most = max(TILE, most // TILE * TILE)
-    return _split(nq, -(-nq // (most * n_threads)) * n_threads)
+    return split(nq, -(-nq // (most * n_threads)) * n_threads)
 
 
-def _split(n, n_parts):
+def split(n, n_parts):
     """Cut range(n) into parts of almost the same length: pairs of start and stop."""
     edges = [n * part // n_parts for part in range(n_parts + 1)]
     return list(itertools.pairwise(edges))

@@ -98,10 +98,15 @@ def _multiply(builder, acc, rows, query):
     return acc
 
 
+def target_features():
+    """The features that LLVM generates code for."""
+    _, _, features = cpu_target.target_context.codegen().magic_tuple()
+    return {name[1:] for name in features.split(",") if name.startswith("+")}
+
+
 def _select_tier():
     """The best tier among the features that LLVM generates code for."""
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    have = {name[1:] for name in features.split(",") if name.startswith("+")}
+    have = target_features()
     if {"avx512vnni", "avx512bw"} <= have:
         return _Tier("avx512vnni", 16, 4, 127, _vpdpbusd)
     if "avxvnni" in have or {"avx512vnni", "avx512vl"} <= have:

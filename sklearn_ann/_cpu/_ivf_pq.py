@@ -1,0 +1,394 @@
+"""Search among product-quantized rows in inverted lists.
+
+With c the centroid of a list, r the decoded residual of a row and z any fixed point,
+
+    |q - (c + r)|^2  =  |q - c|^2  +  (|r|^2 + 2 (c - z).r)  -  2 (q - z).r
+
+The first part is known from probing, the second is one float for each row, and the
+third is a sum of m entries of a table that does not depend on the list: one table per
+query. (Faiss has one per query and list; the distances are the same.)
+
+The table is also rounded down to bytes. A sum of bytes is a lower bound, so that only
+the rows below the threshold are looked up in the table of floats, and only the best of
+these are decoded and measured, in float64. The answer is that of measuring all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from sklearn_ann._cpu._distance import prefetch, sqdist
+from sklearn_ann._cpu._ivf_flat import chain, group_by_list
+from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._knn import capacity, growth, limit_threads, split
+from sklearn_ann._cpu._pq_codes import decode_pq
+from sklearn_ann._cpu._pq_simd import (
+    round_table,
+    sum_entries,
+    sums_within,
+    table_range,
+)
+from sklearn_ann._cpu._simd import lowest_bit
+from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
+from sklearn_ann._layout import CODEWORDS, PANEL, read_only
+
+# Bytes of rounded tables of a block of queries: they stay in the L2 cache.
+_TABLE_BYTES = 2**17
+
+# Relative error of the float32 sums, for each feature of a sub-space and each entry:
+# some units in the last place of the largest term.
+_ROUNDING = 2.0**-22
+
+# No finite sum exceeds it, empty positions do.
+_NO_LIMIT = 3e38
+
+# Ids are below it.
+_KEY = 2**31
+
+
+# -- a block of queries ----------------------------------------------------------
+
+
+class _Block(NamedTuple):
+    """Queries with their tables and their candidates."""
+
+    tables: np.ndarray  # (n, m, 256)       float32  -2 (q - z).codeword
+    rounded: np.ndarray  # (n, m, 256)      uint8    the same, rounded down, in steps
+    steps: np.ndarray  # (n,)               float32
+    bases: np.ndarray  # (n,)               float64  sum of the smallest entries
+    errors: np.ndarray  # (n,)              float64  of a value, at most
+    thresholds: np.ndarray  # (n,)          float64  values above it are no neighbours
+    counts: np.ndarray  # (n,)              int64    candidates
+    marks: np.ndarray  # (n,)               int64    how many are too many
+    values: np.ndarray  # (n, capacity)     float64  squared distances, but for errors
+    positions: np.ndarray  # (n, capacity)  int64
+
+
+class _Scratch(NamedTuple):
+    sums: np.ndarray  # (64,)         uint16
+    decoded: np.ndarray  # (1, d)     float64
+    centred: np.ndarray  # (m * dsub,)  float32, zeros past d
+    keys: np.ndarray  # (capacity,)   int64
+
+
+@jit
+def _empty_block(n, m, k):
+    return _Block(
+        np.empty((n, m, CODEWORDS), np.float32),
+        np.empty((n, m, CODEWORDS), np.uint8),
+        np.zeros(n, np.float32),
+        np.zeros(n),
+        np.zeros(n),
+        np.full(n, np.inf),
+        np.zeros(n, np.int64),
+        np.full(n, growth(k)),
+        np.empty((n, capacity(k))),
+        np.empty((n, capacity(k)), np.int64),
+    )
+
+
+@jit
+def _fill_tables(
+    i,        # IN       int               of the query in its block
+    query,    # IN       int               of the query in Q
+    Q,        # IN       (nq, d)           float
+    index,    # IN       IVFPQIndex
+    block,    # INOUT    _Block
+    centred,  # SCRATCH  (m * dsub,)       float32   zeros past d
+):
+    """Tables, step, base and error of one query."""
+    codebooks, radii, center = index.codebooks, index.radii, index.centroids.center
+    tables, rounded = block.tables, block.rounded
+    m, dsub, _ = codebooks.shape
+    for t in range(Q.shape[1]):
+        centred[t] = np.float64(Q[query, t]) - center[t]
+    # A sum of m bytes has 16 bits.
+    largest, lows = np.float32(min(255, 65535 // m)), np.empty(m, np.float32)
+    base, error, step = 0.0, index.largest_term, np.float32(0.0)
+    for j in range(m):
+        table, square = tables[i, j], 0.0
+        table[:] = 0.0
+        for s in range(dsub):
+            factor = np.float32(-2.0) * centred[j * dsub + s]
+            square += np.float64(factor) * np.float64(factor)
+            words = codebooks[j, s]
+            for c in range(CODEWORDS):
+                table[c] += factor * words[c]
+        lows[j], highest = table_range(tables, i, j)
+        error += np.sqrt(square) * radii[j]
+        base += np.float64(lows[j])
+        step = max(step, (highest - lows[j]) / largest)
+    inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
+    for j in range(m):
+        round_table(tables, rounded, i, j, lows[j], inverse, largest)
+    block.steps[i], block.bases[i] = step, base
+    block.errors[i] = error * (dsub + m + 16) * _ROUNDING
+
+
+@jit
+def _shrink(block, i, k):
+    """Lower the threshold to what k candidates do not exceed; drop those above."""
+    values, positions, count = block.values[i], block.positions[i], block.counts[i]
+    if count >= k:
+        # Both the value of a candidate and that of the k-th may be wrong by an error.
+        kth = above_kth_smallest(values, count, k) + 2 * block.errors[i]
+        threshold = min(block.thresholds[i], kth)
+        kept = 0
+        for c in range(count):
+            value = values[c]
+            values[kept], positions[kept] = value, positions[c]
+            kept += value <= threshold
+        block.thresholds[i], block.counts[i] = threshold, kept
+    block.marks[i] = block.counts[i] + growth(k)
+
+
+@jit
+def _measure(block, i, k, query, Q, index, scratch):
+    """Measure the candidates of a query and keep the k nearest, by distance and id."""
+    values, positions, count = block.values[i], block.positions[i], block.counts[i]
+    decoded, keys = scratch.decoded, scratch.keys
+    for c in range(count):
+        decode_pq(positions[c], index, decoded)
+        values[c] = sqdist(decoded, 0, Q, query)
+        # Sorted by id among equal distances; the number of the candidate goes along.
+        keys[c] = np.int64(index.ids[positions[c]]) * _KEY + c
+    sort_pairs(values, keys, count)
+    before, kept = positions[:count].copy(), min(count, k)
+    for c in range(kept):
+        positions[c] = before[keys[c] % _KEY]
+    block.counts[i], block.marks[i] = kept, kept + growth(k)
+
+
+@jit
+def _limit(threshold, known, error):
+    """What ``sums_within`` compares with, where `known` is part of the distance."""
+    if threshold == np.inf:
+        return np.float32(_NO_LIMIT)
+    limit = threshold - known + error
+    return np.float32(limit + 1e-6 * abs(limit) + 1e-30)
+
+
+@jit
+def _scan_lists(
+    start,    # IN       int              first query of the block
+    ranked,   # IN       (n, n_ranks)     int64    lists to search; -1: none
+    known,    # IN       (n, n_ranks)     float64  squared distances to their centroids
+    k,        # IN       int
+    Q,        # IN       (nq, d)          float
+    index,    # IN       IVFPQIndex
+    block,    # INOUT    _Block
+    scratch,  # SCRATCH  _Scratch
+):
+    """Bring the candidates of all queries up to date with these lists, list by list."""
+    # Taken out of their tuples once, see ``filter_panels``.
+    panels, offsets = index.lists.panels, index.lists.offsets
+    codes, terms, sums = index.codes, index.terms, scratch.sums
+    tables, rounded, steps, bases, errors, thresholds = block[:6]
+    counts, marks, values, positions = block[6:]
+    m, longest = codes.shape[1], values.shape[1] - PANEL
+    members, ranks, starts = group_by_list(ranked, len(offsets) - 1)
+    for probe in range(len(offsets) - 1):
+        for at in range(starts[probe], starts[probe + 1]):
+            i = members[at]
+            base, step, count = known[i, ranks[at]], steps[i], counts[i]
+            threshold, lowest = thresholds[i], base + bases[i]
+            limit = _limit(threshold, lowest, errors[i])
+            for place in range(offsets[probe], offsets[probe + 1]):
+                panel = panels[place]
+                sum_entries(codes, panel, rounded, i, sums)
+                mask = sums_within(sums, terms, panel, step, limit)
+                while mask != 0:
+                    lane = lowest_bit(mask)
+                    mask &= mask - np.uint64(1)
+                    value = base + np.float64(terms[panel * PANEL + lane])
+                    for j in range(m):
+                        value += np.float64(tables[i, j, codes[panel, j, lane]])
+                    if value <= threshold:
+                        values[i, count] = max(value, 0.0)
+                        positions[i, count] = panel * PANEL + lane
+                        count += 1
+                if count > marks[i]:
+                    counts[i] = count
+                    _shrink(block, i, k)
+                    if marks[i] > longest:
+                        _measure(block, i, k, start + i, Q, index, scratch)
+                        _shrink(block, i, k)
+                    threshold, count = thresholds[i], counts[i]
+                    limit = _limit(threshold, lowest, errors[i])
+            counts[i] = count
+
+
+@jit
+def _scan_block(
+    start,    # IN   int              first query
+    stop,     # IN   int              one past the last
+    Q,        # IN   (nq, d)          float
+    probes,   # IN   (nq, nprobe)     int64    lists to search; -1: none
+    known,    # IN   (nq, nprobe)     float64  squared distances to their centroids
+    index,    # IN   IVFPQIndex
+    sqdists,  # OUT  (nq, k)          float64
+    ids,      # OUT  (nq, k)          int64
+):
+    n, k = stop - start, sqdists.shape[1]
+    m, dsub, _ = index.codebooks.shape
+    block, all_ids = _empty_block(n, m, k), index.ids
+    scratch = _Scratch(
+        np.empty(PANEL, np.uint16),
+        np.empty((1, Q.shape[1])),
+        np.zeros(m * dsub, np.float32),
+        np.empty(capacity(k), np.int64),
+    )
+    for i in range(n):
+        if probes[start + i, 0] >= 0:
+            _fill_tables(i, start + i, Q, index, block, scratch.centred)
+    # The nearest list of each query first: it lowers the threshold most.
+    for first, last in ((0, 1), (1, probes.shape[1])):
+        ranked, sqdists_ = probes[start:stop, first:last], known[start:stop, first:last]
+        _scan_lists(start, ranked, sqdists_, k, Q, index, block, scratch)
+    for i in range(n):
+        _shrink(block, i, k)
+        _measure(block, i, k, start + i, Q, index, scratch)
+        for c in range(k):
+            is_found = c < block.counts[i]
+            sqdists[start + i, c] = block.values[i, c] if is_found else np.inf
+            ids[start + i, c] = all_ids[block.positions[i, c]] if is_found else -1
+
+
+def scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
+    """The k nearest decoded rows of each query in the lists that it probes.
+
+    Parameters
+    ----------
+    Q : ndarray of shape (nq, d), float32 or float64
+        C-contiguous.
+    index : IVFPQIndex
+    probes : ndarray of shape (nq, nprobe), int64
+        Lists to search, different ones for a query, the nearest first; -1 for none.
+    probe_sqdists : ndarray of shape (nq, nprobe), float64
+        Squared distances to their centroids.
+    k : int
+    n_threads : int
+
+    Returns
+    -------
+    sqdists : ndarray of shape (nq, k), float64
+        Squared distances to what the codes decode to, ascending; infinite where the
+        lists hold fewer rows.
+    ids : ndarray of shape (nq, k), int64
+        Row numbers, ascending among equal distances; -1 where there is none.
+    """
+    args = read_only(Q), read_only(probes), read_only(probe_sqdists), index
+    nq, m = len(Q), len(index.codebooks)
+    sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
+    per_query = index.codes.size * probes.shape[1] // len(index.lists.sizes)
+    n_threads = limit_threads(n_threads, nq, per_query)
+    most = max(1, _TABLE_BYTES // (m * CODEWORDS))
+    n_blocks = -(-nq // (most * n_threads)) * n_threads
+    run_blocks(
+        lambda start, stop: _scan_block(start, stop, *args, sqdists, ids),
+        split(nq, n_blocks),
+        n_threads,
+    )
+    return sqdists, ids
+
+
+@jit
+def _measure_chain(
+    query,    # IN   int
+    Q,        # IN   (nq, d)          float
+    panels,   # IN   (n_panels,)      int64
+    index,    # IN   IVFPQIndex
+    sqdists,  # OUT  (64 * n_panels,) float64   infinite at empty positions
+    ids,      # OUT  (64 * n_panels,) int64
+):
+    decoded = np.empty((1, Q.shape[1]))
+    for at in range(len(panels)):
+        for lane in range(PANEL):
+            position, place = panels[at] * PANEL + lane, at * PANEL + lane
+            sqdists[place], ids[place] = np.inf, -1
+            if index.terms[position] < np.inf:
+                decode_pq(position, index, decoded)
+                sqdists[place] = sqdist(decoded, 0, Q, query)
+                ids[place] = index.ids[position]
+
+
+def radius_ivf_pq(Q, index, probes, sqradius, n_threads):
+    """All rows that decode to a vector within a radius, in the lists that are probed.
+
+    Parameters and returns as those of ``radius_ivf_flat``. Every row of the lists is
+    decoded.
+    """
+    Q, probes, found = read_only(Q), read_only(probes), [None] * len(Q)
+
+    def search(query):
+        panels = chain(probes[query], index.lists)
+        sqdists = np.empty(PANEL * len(panels))
+        ids = np.empty(PANEL * len(panels), np.int64)
+        _measure_chain(query, Q, panels, index, sqdists, ids)
+        hits = np.flatnonzero((sqdists <= sqradius) & (ids >= 0))
+        hits = hits[np.argsort(ids[hits])]
+        found[query] = sqdists[hits], ids[hits]
+
+    run_blocks(search, ((query,) for query in range(len(Q))), n_threads)
+    offsets = np.zeros(len(Q) + 1, np.int64)
+    np.cumsum([len(ids) for _, ids in found], out=offsets[1:])
+    sqdists, ids = map(np.concatenate, zip(*found, strict=True))
+    return sqdists, ids, offsets
+
+
+@jit
+def _refine(
+    start,       # IN   int                first query
+    stop,        # IN   int                one past the last
+    Q,           # IN   (nq, d)            float
+    X,           # IN   (n, d)             float
+    candidates,  # IN   (nq, n_candidates) int64   -1 where there is none
+    sqdists,     # OUT  (nq, k)            float64
+    ids,         # OUT  (nq, k)            int64
+):
+    n_candidates, k = candidates.shape[1], sqdists.shape[1]
+    exact, order = np.empty(n_candidates), np.empty(n_candidates, np.int64)
+    for i in range(start, stop):
+        count = 0
+        for c in range(n_candidates):
+            row = candidates[i, c]
+            if c + 1 < n_candidates:
+                prefetch(X, max(candidates[i, c + 1], 0))
+            if row >= 0:
+                exact[count], order[count] = sqdist(X, row, Q, i), row
+                count += 1
+        sort_pairs(exact, order, count)
+        for c in range(k):
+            sqdists[i, c] = exact[c] if c < count else np.inf
+            ids[i, c] = order[c] if c < count else -1
+
+
+def refine(Q, X, candidates, k, n_threads):
+    """The k nearest of some candidates of each query, measured exactly.
+
+    Parameters
+    ----------
+    Q : ndarray of shape (nq, d), float32 or float64
+    X : ndarray of shape (n, d), float32 or float64
+    candidates : ndarray of shape (nq, n_candidates), int64
+        Different rows of X; -1 for none.
+    k : int
+    n_threads : int
+
+    Returns
+    -------
+    sqdists : ndarray of shape (nq, k), float64
+    ids : ndarray of shape (nq, k), int64
+    """
+    sqdists, ids = np.empty((len(Q), k)), np.empty((len(Q), k), np.int64)
+    args = read_only(Q), read_only(X), read_only(candidates), sqdists, ids
+    n_threads = limit_threads(n_threads, len(Q), candidates.shape[1] * Q.shape[1])
+    run_blocks(
+        lambda start, stop: _refine(start, stop, *args),
+        split(len(Q), n_threads),
+        n_threads,
+    )
+    return sqdists, ids

@@ -1,0 +1,195 @@
+"""Product quantization: encode residuals, place codes in panels, decode them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._knn import split
+from sklearn_ann._cpu._pq_simd import nearest_codeword
+from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._layout import CODEWORDS, PANEL, read_only
+
+# Rows that a thread encodes at a time.
+_BLOCK = 1024
+
+
+@jit
+def _encode(
+    start,      # IN   int              first of the rows to encode
+    stop,       # IN   int              one past the last
+    X,          # IN   (n, d)           float
+    labels,     # IN   (n,)             int64     list of each row
+    centroids,  # IN   (nlist, d)       float
+    codebooks,  # IN   (m, dsub, 256)   float32
+    halves,     # IN   (m, 256)         float32   half the squared lengths
+    codes,      # OUT  (n, m)           uint8
+):
+    m, dsub, _ = codebooks.shape
+    residual = np.zeros(m * dsub, np.float32)
+    for i in range(start, stop):
+        label = labels[i]
+        for t in range(X.shape[1]):
+            residual[t] = np.float64(X[i, t]) - np.float64(centroids[label, t])
+        for j in range(m):
+            codes[i, j] = nearest_codeword(codebooks, halves, j, residual)
+
+
+def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
+    """The codes of the residuals of rows.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d), float32 or float64
+    labels : ndarray of shape (n,), int64
+        The list of each row.
+    centroids : ndarray of shape (nlist, d), dtype of X
+    codebooks : ndarray of shape (m, dsub, 256), float32
+        Codewords side by side; features past d are 0.
+    halves : ndarray of shape (m, 256), float32
+        Half the squared length of each codeword; infinite where there is none.
+    n_threads : int
+
+    Returns
+    -------
+    codes : ndarray of shape (n, m), uint8
+    """
+    inputs = map(read_only, (X, labels, centroids, codebooks, halves))
+    codes = np.empty((len(X), len(codebooks)), np.uint8)
+    args = *inputs, codes
+    edges = [*range(0, len(X), _BLOCK), len(X)]
+    run_blocks(
+        lambda start, stop: _encode(start, stop, *args),
+        itertools.pairwise(edges),
+        n_threads,
+    )
+    return codes
+
+
+@jit
+def _accumulate(
+    start,      # IN   int              first sub-quantizer
+    stop,       # IN   int              one past the last
+    residuals,  # IN   (n, m * dsub)    float32
+    codes,      # IN   (n, m)           uint8
+    sums,       # OUT  (m, 256, dsub)   float64
+    sizes,      # OUT  (m, 256)         int64
+):
+    dsub = sums.shape[2]
+    for j in range(start, stop):
+        sums[j] = 0.0
+        sizes[j] = 0
+        for i in range(residuals.shape[0]):
+            code = codes[i, j]
+            sizes[j, code] += 1
+            for t in range(dsub):
+                sums[j, code, t] += residuals[i, j * dsub + t]
+
+
+def accumulate_codewords(residuals, codes, dsub, n_threads):
+    """The sums and the numbers of the residuals that have each codeword.
+
+    Parameters
+    ----------
+    residuals : ndarray of shape (n, m * dsub), float32
+    codes : ndarray of shape (n, m), uint8
+    dsub : int
+    n_threads : int
+
+    Returns
+    -------
+    sums : ndarray of shape (m, 256, dsub), float64
+    sizes : ndarray of shape (m, 256), int64
+    """
+    m = codes.shape[1]
+    sums, sizes = np.empty((m, CODEWORDS, dsub)), np.empty((m, CODEWORDS), np.int64)
+    args = read_only(residuals), read_only(codes), sums, sizes
+    run_blocks(
+        lambda start, stop: _accumulate(start, stop, *args),
+        split(m, min(m, 4 * n_threads)),
+        n_threads,
+    )
+    return sums, sizes
+
+
+@jit
+def _place(
+    codes,      # IN   (n, m)             uint8
+    order,      # IN   (n,)               int64   rows, list by list
+    positions,  # IN   (n,)               int64   where they go
+    owners,     # IN   (n_panels,)        int64   list of each panel
+    index,      # IN   IVFPQIndex                 centroids and codebooks
+    panels,     # OUT  (n_panels, m, 64)  uint8
+    terms,      # OUT  (n_panels * 64,)   float32
+):
+    centroids, center = index.centroids.X, index.centroids.center
+    codebooks = index.codebooks
+    d, dsub = centroids.shape[1], codebooks.shape[1]
+    for place in range(len(order)):
+        row, position = order[place], positions[place]
+        panel, lane, term = position // PANEL, position % PANEL, 0.0
+        label = owners[panel]
+        for j in range(codes.shape[1]):
+            code, first = codes[row, j], j * dsub
+            panels[panel, j, lane] = code
+            for s in range(min(dsub, d - first)):
+                t = first + s
+                word, known = np.float64(codebooks[j, s, code]), centroids[label, t]
+                term += word * (word + 2.0 * (np.float64(known) - center[t]))
+        terms[position] = term
+
+
+def place_codes(codes, order, positions, owners, index, panels, terms):
+    """Write codes of rows, and their terms, to positions.
+
+    Parameters
+    ----------
+    codes : ndarray of shape (n, m), uint8
+    order : ndarray of shape (n,), int64
+        Row of `codes` for each position.
+    positions : ndarray of shape (n,), int64
+    owners : ndarray of shape (n_panels,), int64
+        List of each panel.
+    index : IVFPQIndex
+        Its centroids and codebooks are used.
+    panels, terms : ndarray
+        Written as ``IVFPQIndex`` lays them out.
+    """
+    inputs = map(read_only, (codes, order, positions, owners))
+    _place(*inputs, index, panels, terms)
+
+
+@jit
+def decode_pq(
+    position,   # IN   int
+    index,      # IN   IVFPQIndex
+    decoded,    # OUT  (1, d)  float64
+):
+    """The vector that the codes at a position stand for."""
+    panel, lane = position // PANEL, position % PANEL
+    centroids, codebooks, codes = index.centroids.X, index.codebooks, index.codes
+    label, dsub = index.owners[panel], codebooks.shape[1]
+    for j in range(codebooks.shape[0]):
+        code, first = codes[panel, j, lane], j * dsub
+        for s in range(min(dsub, decoded.shape[1] - first)):
+            word = np.float64(codebooks[j, s, code])
+            decoded[0, first + s] = np.float64(centroids[label, first + s]) + word
+
+
+@jit
+def _decode_rows(
+    positions,  # IN   (n,)    int64
+    index,      # IN   IVFPQIndex
+    decoded,    # OUT  (n, d)  float64
+):
+    for i in range(len(positions)):
+        decode_pq(positions[i], index, decoded[i : i + 1])
+
+
+def decode_rows(positions, index):
+    """The vectors that the codes at some positions stand for, (n, d) float64."""
+    decoded = np.empty((len(positions), index.centroids.X.shape[1]))
+    _decode_rows(read_only(positions), index, decoded)
+    return decoded

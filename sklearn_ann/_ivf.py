@@ -1,0 +1,121 @@
+"""What the estimators with inverted lists share: training and probing."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_memory
+
+from sklearn_ann._base import NeighborsBase
+from sklearn_ann._coarse_quantizer import (
+    choose_nlist,
+    draw_training_rows,
+    train_centroids,
+)
+from sklearn_ann._inverted_lists import imbalance
+
+
+class IVFNeighbors(NeighborsBase):
+    """Lists of the cells of k-means, some of which are searched.
+
+    A subclass says how a list stores its rows: `_fill`, `_add`, `_search`,
+    `_search_radius` and `_decode`.
+    """
+
+    _parameter_constraints = {
+        **NeighborsBase._parameter_constraints,
+        "nlist": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "nprobe": [Interval(Integral, 1, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+        "memory": [str, HasMethods(["cache"]), None],
+        "verbose": ["verbose"],
+    }
+
+    # -- fitting ---------------------------------------------------------------------
+
+    def _build(self, X):
+        centroids, self.n_iter_ = self._train(X)
+        return self._fill(X, centroids)
+
+    def _fit_lists(self, X, centroids):
+        """Fit with given centroids, which are not trained."""
+        self._validate_params()
+        self.n_iter_ = 0
+        return self._fit(X, lambda vectors: self._fill(vectors, centroids))
+
+    def _train(self, X):
+        """Centroids for X. A cache of them sees the rows trained on and a seed."""
+        nlist = choose_nlist(len(X)) if self.nlist == "auto" else self.nlist
+        rng = check_random_state(self.random_state)
+        rows = draw_training_rows(X, nlist, rng)
+        n_threads = self._n_threads(len(rows) * X.shape[1] * nlist)
+        if self.memory is not None:
+            X, rows = X[rows], np.arange(len(rows))
+        train = check_memory(self.memory).cache(
+            train_centroids, ignore=["backend", "n_threads", "verbose"]
+        )
+        return train(
+            X,
+            rows,
+            nlist,
+            self.max_iter,
+            rng.randint(np.iinfo(np.int32).max),
+            backend=self._get_backend(),
+            n_threads=n_threads,
+            verbose=self.verbose,
+        )
+
+    @abstractmethod
+    def _fill(self, X, centroids):
+        """The index of the rows of X in the lists of these centroids."""
+
+    # -- searching -------------------------------------------------------------------
+
+    def _probe(self, index, Q, nprobe, k, n_threads):
+        """The lists nearest to each query: `nprobe`, or as many as hold k rows.
+
+        Returns the squared distances to their centroids, and the lists. Queries that
+        need more lists than `nprobe` make the arrays wider; the places that the others
+        do not use hold -1.
+        """
+        backend, sizes = self._get_backend(), index.lists.sizes
+        sqdists, probes = backend.knn(Q, index.centroids, nprobe, n_threads)
+        # A query that is not finite has no lists at all.
+        short = np.flatnonzero((sizes[probes].sum(axis=1) < k) & (probes[:, 0] >= 0))
+        while len(short):
+            # As many lists as do for all: rounds of twice as many.
+            nprobe = min(2 * nprobe, self.nlist_)
+            further, more = backend.knn(Q[short], index.centroids, nprobe, n_threads)
+            n_before = np.cumsum(sizes[more], axis=1) - sizes[more]
+            more[n_before >= k] = -1
+            sqdists, probes = (
+                _widen(sqdists, nprobe, np.inf),
+                _widen(probes, nprobe, -1),
+            )
+            sqdists[short], probes[short] = further, more
+            short = short[np.where(more >= 0, sizes[more], 0).sum(axis=1) < k]
+        return sqdists, probes
+
+    # -- looking at the index --------------------------------------------------------
+
+    @property
+    def list_sizes_(self):
+        """Rows in each list."""
+        return self._index.lists.sizes
+
+    @property
+    def imbalance_factor_(self):
+        """How many times longer a search takes than with lists of equal sizes."""
+        return imbalance(self.list_sizes_)
+
+
+def _widen(array, width, value):
+    """The same array so wide, with `value` in new places."""
+    wide = np.full((len(array), width), value, array.dtype)
+    wide[:, : array.shape[1]] = array
+    return wide

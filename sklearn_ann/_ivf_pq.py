@@ -1,0 +1,304 @@
+"""Search of some inverted lists of product-quantized rows."""
+
+from __future__ import annotations
+
+from numbers import Integral
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_memory
+
+from sklearn_ann._checks import check_nprobe, check_refine_factor
+from sklearn_ann._ivf import IVFNeighbors
+from sklearn_ann._product_quantizer import (
+    choose_parts,
+    draw_residuals,
+    empty_pq_index,
+    place_codes,
+    positions_of,
+    train_codewords,
+)
+from sklearn_ann._scalar_quantizer import build_flat_index
+
+# Rows that the reconstruction error is averaged over, at most.
+_ERROR_SAMPLE = 8192
+
+
+class IVFPQNeighbors(IVFNeighbors):
+    """Approximate nearest neighbours among compressed rows in inverted lists.
+
+    As in `IVFFlatNeighbors`, k-means cuts space into `nlist` cells and a query looks
+    into `nprobe` of them. But a row is stored as `m` codes of its residual, the
+    difference to the centroid of its cell: each part of it is replaced by the nearest
+    of ``2 ** nbits`` codewords, as in `IndexIVFPQ` of Faiss. Distances are those of the
+    query to what the codes stand for, see `reconstruct`; with `store_vectors` and
+    `refine_factor`, those to the vectors themselves.
+
+    Parameters
+    ----------
+    n_neighbors : int, default=5
+        Neighbours for each query. Read at search time: `set_params` needs no new fit.
+    nlist : int or 'auto', default='auto'
+        Number of lists; see `IVFFlatNeighbors`.
+    nprobe : int, default=8
+        Lists to search for each query. Time and recall grow with it, up to the recall
+        that the codes allow. A query whose lists hold fewer rows than it wants
+        neighbours searches further lists until it has enough. Read at search time.
+    m : int or 'auto', default='auto'
+        Number of parts, each with a codebook of its own: bytes of a row's codes. More
+        parts raise recall, memory and time. 'auto' makes parts of 8 features. When the
+        number of features is no multiple of it, fewer parts may do: `m_`.
+    nbits : int, default=8
+        4 to 8: the logarithm of the number of codewords of a part. A code takes a byte
+        whatever `nbits` is; fewer bits are faster to train and lower the recall.
+    refine_factor : int, default=1
+        Neighbours found with the codes, as a multiple of `n_neighbors`, that are
+        measured again with the stored vectors; the nearest of them are returned with
+        exact distances. 1 does without. Read at search time.
+    store_vectors : bool, default=False
+        Whether to keep the vectors too, by reference if they need no conversion:
+        `refine_factor` needs them. A memory map stays on disk.
+    radius : float, default=1.0
+        Radius of `radius_neighbors`, in the units of `metric`: rows of the probed lists
+        whose reconstruction is within it. Read at search time.
+    metric : {'euclidean', 'sqeuclidean', 'cosine'}, default='euclidean'
+        Euclidean distances, squared ones as Faiss returns them, or one minus the cosine
+        of the angle. For 'cosine' the normalised vectors are indexed.
+    mode : {'distance', 'connectivity'}, default='distance'
+        What `transform` returns: distances to ``n_neighbors + 1`` neighbours, or ones
+        at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.
+    max_iter : int, default=10
+        Iterations of k-means for the lists at most. Codewords take 25.
+    random_state : int, RandomState instance or None, default=None
+        Draws the rows that k-means is trained on and those that it starts from. An int
+        gives the same index each time.
+    memory : str, object with the joblib.Memory interface, or None, default=None
+        Where to keep centroids and codewords: a grid over `nprobe` or `refine_factor`
+        then trains once for each fold. Needs an int as `random_state`.
+    device : {'cpu', None}, default=None
+        Where to search. None is the CPU in this version.
+    n_jobs : int, default=None
+        Threads of a fit or a search. None or -1 for all usable cores (fewer in joblib's
+        workers), 1 for the calling thread only. Answers do not depend on it.
+    verbose : int, default=0
+        Whether to print the iterations of k-means.
+
+    Attributes
+    ----------
+    nlist_ : int
+        Number of lists.
+    m_ : int
+        Number of parts.
+    codebooks_ : ndarray of shape (m_, n_codewords, n_part_features), float32
+        Codewords of each part; features past the last are 0.
+    reconstruction_error_ : float
+        Mean squared distance of a fitted row and its reconstruction, over 8192 rows
+        at most.
+    cluster_centers_ : ndarray of shape (nlist_, n_features_in_)
+        Centroids of the lists. For 'cosine' those of the normalised vectors, which have
+        one feature more (of zero vectors).
+    n_iter_ : int
+        Iterations of k-means for the lists; 0 for centroids from elsewhere.
+    list_sizes_ : ndarray of shape (nlist_,), int64
+        Rows in each list.
+    imbalance_factor_ : float
+        How many times longer a search takes than with lists of equal sizes, if queries
+        are distributed as the rows are; 1 at best.
+    n_samples_fit_ : int
+        Indexed vectors.
+    n_features_in_ : int
+        Features of a vector.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, if the estimator was fitted on a data frame that has
+        names for all.
+    effective_metric_ : str
+        The metric the index was built for.
+    effective_metric_params_ : dict
+        Empty; here for the scikit-learn API.
+    is_trained : bool
+        Whether the estimator is fitted, under the name Faiss gives it.
+    ntotal : int
+        Indexed vectors, under the name Faiss gives it.
+
+    See Also
+    --------
+    IVFFlatNeighbors : The same lists with the vectors themselves.
+    from_faiss : The same lists and codebooks as an index of Faiss.
+
+    Notes
+    -----
+    A row takes `m_` bytes of codes, 4 of a term of its distance and 4 of its number,
+    and each list has room for up to 63 rows more. Stored vectors come on top, with 4
+    bytes a feature in float32. `reconstruct` decodes, stored or not.
+
+    The distance to a row is computed from one table for each query, not for each list:
+    ``|q - c - r|^2 = |q - c|^2 + (|r|^2 + 2 c.r) - 2 q.r`` with the centroid c and the
+    decoded residual r, where the bracket is one number for each row. The table is also
+    rounded down to bytes, so that 64 rows are summed at once and most are ruled out by
+    a lower bound; those that are left are measured in float64.
+
+    Without stored vectors, `kneighbors` and graphs of the indexed rows themselves
+    (``X=None``) search for the neighbours of their reconstructions.
+
+    The method is that of Jegou, Douze and Schmid, "Product quantization for nearest
+    neighbor search" (2011).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ann import IVFPQNeighbors
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.normal(size=(12000, 16))
+    >>> index = IVFPQNeighbors(nlist=20, m=4, store_vectors=True, random_state=0)
+    >>> index.fit(X).codebooks_.shape
+    (4, 256, 4)
+    >>> _, ids = index.set_params(refine_factor=10).kneighbors(X[:3])
+    >>> ids[:, 0]
+    array([0, 1, 2])
+    """
+
+    _parameter_constraints = {
+        **IVFNeighbors._parameter_constraints,
+        "m": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "nbits": [Interval(Integral, 4, 8, closed="both")],
+        "refine_factor": [Interval(Integral, 1, None, closed="left")],
+        "store_vectors": ["boolean"],
+    }
+
+    # Others may be nearer to a row than its own codes: the farthest of them goes.
+    _place_of_missing_self = -1
+
+    def __init__(
+        self,
+        n_neighbors=5,
+        *,
+        nlist="auto",
+        nprobe=8,
+        m="auto",
+        nbits=8,
+        refine_factor=1,
+        store_vectors=False,
+        radius=1.0,
+        metric="euclidean",
+        mode="distance",
+        max_iter=10,
+        random_state=None,
+        memory=None,
+        device=None,
+        n_jobs=None,
+        verbose=0,
+    ):
+        self.n_neighbors = n_neighbors
+        self.nlist = nlist
+        self.nprobe = nprobe
+        self.m = m
+        self.nbits = nbits
+        self.refine_factor = refine_factor
+        self.store_vectors = store_vectors
+        self.radius = radius
+        self.metric = metric
+        self.mode = mode
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.memory = memory
+        self.device = device
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    # -- fitting ---------------------------------------------------------------------
+
+    def _fill(self, X, centroids, codewords=None):
+        backend = self._get_backend()
+        n_threads = self._n_threads(X.size * len(centroids))
+        coarse = build_flat_index(centroids, backend, n_threads)
+        labels, _ = backend.assign(X, np.arange(len(X)), coarse, n_threads)
+        if codewords is None:
+            codewords = self._train_codewords(X, labels, centroids)
+        empty = empty_pq_index(coarse, codewords, X[:0])
+        self.nlist_, self.m_ = len(centroids), len(codewords)
+        self.cluster_centers_, self.codebooks_ = coarse.X, codewords
+        index = self._place(empty, X, labels)
+        self.reconstruction_error_ = self._reconstruction_error(index, X)
+        return index
+
+    def _train_codewords(self, X, labels, centroids):
+        """Codebooks for the residuals of X."""
+        m, dsub = choose_parts(X.shape[1], self.m)
+        rng = check_random_state(self.random_state)
+        residuals = draw_residuals(X, labels, centroids, m * dsub, 2**self.nbits, rng)
+        train = check_memory(self.memory).cache(
+            train_codewords, ignore=["backend", "n_threads", "verbose"]
+        )
+        return train(
+            residuals,
+            m,
+            min(2**self.nbits, len(residuals)),
+            rng.randint(np.iinfo(np.int32).max),
+            backend=self._get_backend(),
+            n_threads=self._n_threads(residuals.size * 2**self.nbits),
+            verbose=self.verbose,
+        )
+
+    def _add(self, X):
+        backend = self._get_backend()
+        n_threads = self._n_threads(X.size * self.nlist_)
+        rows = np.arange(len(X))
+        labels, _ = backend.assign(X, rows, self._index.centroids, n_threads)
+        return self._place(self._index, X, labels)
+
+    def _place(self, index, X, labels):
+        """The index with the rows of X added to their lists."""
+        is_stored = self.store_vectors
+        n_threads = self._n_threads(X.size * self.m_)
+        arguments = is_stored, self._storage, self._get_backend(), n_threads
+        return place_codes(index, X, labels, *arguments)
+
+    def _reconstruction_error(self, index, X):
+        rows = np.arange(0, len(X), -(-len(X) // _ERROR_SAMPLE))
+        decoded = self._get_backend().decode_rows(positions_of(rows, index), index)
+        return float(np.square(X[rows] - decoded, dtype=np.float64).sum(axis=1).mean())
+
+    # -- searching -------------------------------------------------------------------
+
+    def _search(self, Q, k):
+        index, backend = self._index, self._get_backend()
+        factor = check_refine_factor(self.refine_factor, self._is_stored)
+        n_candidates = min(factor * k, int(index.lists.sizes.sum()))
+        nprobe = min(check_nprobe(self.nprobe), self.nlist_)
+        n_threads = self._n_threads_for(len(Q), nprobe)
+        known, probes = self._probe(index, Q, nprobe, n_candidates, n_threads)
+        arguments = probes, known, n_candidates, n_threads
+        sqdists, ids = backend.scan_ivf_pq(Q, index, *arguments)
+        if (ids < 0).any() and np.isfinite(Q[(ids < 0).any(axis=1)]).all():
+            raise ValueError("Queries are too far from the rows for tables in float32.")
+        if factor > 1:
+            return backend.refine(Q, index.X, ids, k, n_threads)
+        return sqdists, ids
+
+    def _search_radius(self, Q, sqradius):
+        index, backend = self._index, self._get_backend()
+        nprobe = min(check_nprobe(self.nprobe), self.nlist_)
+        n_threads = self._n_threads_for(len(Q), nprobe)
+        _, probes = self._probe(index, Q, nprobe, 0, n_threads)
+        return backend.radius_ivf_pq(Q, index, probes, sqradius, n_threads)
+
+    def _n_threads_for(self, nq, nprobe):
+        share = nprobe / self.nlist_
+        return self._n_threads(int(nq * self._index.codes.size * share))
+
+    # -- looking at the index --------------------------------------------------------
+
+    @property
+    def _is_stored(self):
+        return len(self._index.X) > 0
+
+    def _indexed_vectors(self):
+        return self._index.X if self._is_stored else self._decode(slice(None))
+
+    def _decode(self, ids):
+        index = self._index
+        positions = positions_of(ids, index)
+        decoded = self._get_backend().decode_rows(np.atleast_1d(positions), index)
+        decoded = decoded.astype(self._index_dtype)
+        return decoded.reshape(*positions.shape, decoded.shape[1])

@@ -1,0 +1,230 @@
+"""Product quantization: codebooks for the parts of a vector.
+
+A vector is cut into m parts of dsub features, and each part is replaced by the number
+of the nearest of 2**nbits codewords (Jegou, Douze and Schmid, "Product quantization for
+nearest neighbor search", 2011). The codewords are those of k-means in each sub-space,
+all sub-spaces trained side by side.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.utils import check_random_state
+from sklearn.utils.random import sample_without_replacement
+
+from sklearn_ann._inverted_lists import empty_lists, extend_lists
+from sklearn_ann._layout import CODEWORDS, PANEL, IVFPQIndex, read_only_index
+from sklearn_ann._storage import append_rows
+from sklearn_ann.exceptions import FewTrainingRowsWarning
+
+# Rows for each codeword, as for the lists.
+_MOST_ROWS_PER_CODEWORD = 256
+
+# Iterations of k-means for codewords, as in Faiss.
+_ITERATIONS = 25
+
+# Features of a part, unless the user says how many parts there are: a byte for 32.
+_FEATURES_PER_PART = 8
+
+# Squared residuals, and their products, must stay far from the largest float32.
+_LONGEST = 2.0**100
+_TOO_LONG = "The vectors are too long for codes in float32: scale X down."
+
+# Row numbers have 32 bits in the index.
+_MOST_ROWS = 2**31 - 1
+
+
+def choose_parts(d, m):
+    """How many parts d features are cut into, and the width of each.
+
+    All have the same width but the last, so that fewer than m may do.
+    """
+    if m == "auto":
+        dsub = min(d, _FEATURES_PER_PART)
+    elif m > d:
+        raise ValueError(f"m={m} is more than the {d} features. Use m={d} or less.")
+    else:
+        dsub = -(-d // m)
+    return -(-d // dsub), dsub
+
+
+def draw_residuals(X, labels, centroids, width, n_codewords, rng):
+    """Residuals to train on, in float32, with zeros behind them up to `width`."""
+    n = len(X)
+    if n < n_codewords:
+        warnings.warn(
+            f"nbits={n_codewords.bit_length() - 1} makes {n_codewords} codewords, but "
+            f"there are {n} rows: each becomes a codeword. Use a smaller nbits, or "
+            "FlatL2Neighbors for so few rows.",
+            FewTrainingRowsWarning,
+            stacklevel=7,  # the caller of fit
+        )
+    n_most = _MOST_ROWS_PER_CODEWORD * n_codewords
+    rows = np.arange(n)
+    if n > n_most:
+        rows = np.sort(sample_without_replacement(n, n_most, random_state=rng))
+    residuals = np.zeros((len(rows), width), np.float32)
+    with np.errstate(over="ignore"):
+        residuals[:, : X.shape[1]] = X[rows] - centroids[labels[rows]]
+    lengths = np.square(residuals, dtype=np.float64).sum(axis=1)
+    if not (lengths < _LONGEST).all():
+        raise ValueError(_TOO_LONG)
+    return residuals
+
+
+def arrange_codebooks(codewords):
+    """Codewords as kernels want them, side by side, and half their squared lengths.
+
+    Parameters
+    ----------
+    codewords : ndarray of shape (m, n_codewords, dsub), float32
+
+    Returns
+    -------
+    codebooks : ndarray of shape (m, dsub, 256), float32
+    halves : ndarray of shape (m, 256), float32
+        Infinite where there is no codeword.
+    """
+    m, n_codewords, dsub = codewords.shape
+    codebooks = np.zeros((m, dsub, CODEWORDS), np.float32)
+    codebooks[:, :, :n_codewords] = codewords.transpose(0, 2, 1)
+    halves = np.full((m, CODEWORDS), np.inf, np.float32)
+    halves[:, :n_codewords] = 0.5 * np.square(codewords, dtype=np.float64).sum(axis=2)
+    return codebooks, halves
+
+
+def train_codewords(residuals, m, n_codewords, seed, backend, n_threads, verbose):
+    """The codewords of k-means in each of m sub-spaces.
+
+    Parameters
+    ----------
+    residuals : ndarray of shape (n, m * dsub), float32
+    m, n_codewords : int
+        No more codewords than rows.
+    seed : int
+        Draws the rows to start from, and those that replace unused codewords.
+    backend : module
+    n_threads : int
+        The codewords do not depend on it.
+    verbose : int
+
+    Returns
+    -------
+    codewords : ndarray of shape (m, n_codewords, dsub), float32
+    """
+    n, dsub = len(residuals), residuals.shape[1] // m
+    rng = check_random_state(seed)
+    start = sample_without_replacement(n, n_codewords, random_state=rng)
+    parts = residuals.reshape(n, m, dsub)
+    codewords, codes = parts[start].transpose(1, 0, 2), None
+    labels, origin = np.zeros(n, np.int64), np.zeros_like(residuals[:1])
+    for iteration in range(_ITERATIONS):
+        arranged = arrange_codebooks(codewords)
+        previous = codes
+        codes = backend.encode_pq(residuals, labels, origin, *arranged, n_threads)
+        if previous is not None and np.array_equal(previous, codes):
+            break
+        sums, sizes = backend.accumulate_codewords(residuals, codes, dsub, n_threads)
+        sums, sizes = sums[:, :n_codewords], sizes[:, :n_codewords]
+        means = sums / np.maximum(sizes, 1)[:, :, None]
+        unused = np.argwhere(sizes == 0)
+        for (j, code), row in zip(
+            unused, rng.randint(n, size=len(unused)), strict=True
+        ):
+            means[j, code] = parts[row, j]
+        codewords = means.astype(np.float32)
+        if verbose:
+            print(
+                f"codewords iteration {iteration + 1}/{_ITERATIONS}: {len(unused)} of "
+                f"{m * n_codewords} unused"
+            )
+    return np.ascontiguousarray(codewords)
+
+
+def empty_pq_index(centroids, codewords, X):
+    """An index without rows.
+
+    Parameters
+    ----------
+    centroids : FlatIndex
+    codewords : ndarray of shape (m, n_codewords, dsub), float32
+    X : ndarray of shape (0, d)
+        Of the dtype that stored vectors will have.
+    """
+    codebooks, halves = arrange_codebooks(codewords)
+    lengths = np.sqrt(2.0 * np.where(halves < np.inf, halves, 0).astype(np.float64))
+    return IVFPQIndex(
+        centroids=centroids,
+        lists=empty_lists(len(centroids.X)),
+        owners=np.empty(0, np.int64),
+        codebooks=codebooks,
+        halves=halves,
+        radii=lengths.max(axis=1) * (1 + 1e-6),
+        codes=np.empty((0, len(codewords), PANEL), np.uint8),
+        terms=np.empty(0, np.float32),
+        largest_term=0.0,
+        ids=np.empty(0, np.int32),
+        X=X,
+    )
+
+
+def place_codes(index, X, labels, is_stored, storage, backend, n_threads):
+    """A new index with the codes of the rows of X in their lists.
+
+    Parameters
+    ----------
+    index : IVFPQIndex
+        Stays as it is.
+    X : ndarray of shape (m, d), float32 or float64
+    labels : ndarray of shape (m,), int64
+        The list of each row.
+    is_stored : bool
+        Whether the vectors are kept too; the first ones by reference.
+    storage : GrowingArrays
+    backend : module
+    n_threads : int
+    """
+    n = int(index.lists.sizes.sum())
+    if n + len(X) > _MOST_ROWS:
+        raise ValueError(f"An index of codes holds {_MOST_ROWS} rows at most.")
+    lists, order, positions = extend_lists(index.lists, labels)
+    n_panels = len(lists.panels)
+    owners = np.empty(n_panels, np.int64)
+    owners[lists.panels] = np.repeat(
+        np.arange(len(lists.sizes)), np.diff(lists.offsets)
+    )
+    arguments = index.centroids.X, index.codebooks, index.halves, n_threads
+    rows = backend.encode_pq(X, labels, *arguments)
+    codes = storage.resize("codes", index.codes, n_panels)
+    ids = storage.resize("ids", index.ids, n_panels * PANEL)
+    ids[positions] = n + order
+    # Never in place: what tells that a position is empty is seen by searches under way.
+    terms = np.full(n_panels * PANEL, np.inf, np.float32)
+    terms[: len(index.terms)] = index.terms
+    backend.place_codes(rows, order, positions, owners, index, codes, terms)
+    if not np.isfinite(terms[positions]).all():
+        raise ValueError(_TOO_LONG)
+    largest = max(index.largest_term, float(np.abs(terms[positions]).max()))
+    if is_stored:
+        X = append_rows(index.X, X, storage)
+    return read_only_index(
+        index._replace(
+            lists=lists,
+            owners=owners,
+            codes=codes,
+            terms=terms,
+            largest_term=largest,
+            ids=ids,
+            X=X if is_stored else index.X,
+        )
+    )
+
+
+def positions_of(ids, index):
+    """Where the rows with these ids are."""
+    filled = np.flatnonzero(index.terms < np.inf)
+    positions = np.empty(len(filled), np.int64)
+    positions[index.ids[filled]] = filled
+    return positions[ids]

@@ -1,0 +1,295 @@
+"""IVFPQNeighbors against the oracle: exact among what the codes stand for."""
+
+import pickle
+
+import numpy as np
+import pytest
+import reference
+import vector_kinds
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, _cpu
+from sklearn_ann._product_quantizer import positions_of
+from sklearn_ann.exceptions import FewTrainingRowsWarning
+
+# Of these, codes in float32 can say something.
+KINDS = [
+    vector_kinds.normal,
+    vector_kinds.bytes_,
+    vector_kinds.bits,
+    vector_kinds.all_equal,
+    vector_kinds.duplicates,
+    vector_kinds.far_from_origin,
+    vector_kinds.one_huge_feature,
+    vector_kinds.constant_columns,
+    vector_kinds.outlier_row,
+]
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_ann.exceptions.FewTrainingRowsWarning"
+)
+
+
+def make(**parameters):
+    parameters = {"metric": "sqeuclidean", "random_state": 0, **parameters}
+    return IVFPQNeighbors(**parameters)
+
+
+def decode(index):
+    """All reconstructions, not rounded to the dtype of the vectors."""
+    positions = positions_of(np.arange(index.ntotal), index._index)
+    decoded = _cpu.decode_rows(positions, index._index)
+    rounded = index.reconstruct(range(index.ntotal))
+    assert_array_equal(decoded.astype(rounded.dtype), rounded)
+    return decoded
+
+
+def assert_answers_the_oracle(index, Q, X, k):
+    decoded = decode(index)
+    found = index.kneighbors(Q, k)
+    expected = reference.ivf_knn(Q, X, index.cluster_centers_, index.nprobe, k, decoded)
+    reference.assert_same_neighbors(found, expected, Q, decoded)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("nprobe", [1, 3, 10])
+def test_neighbors_are_the_nearest_reconstructions(kind, dtype, nprobe, rng):
+    X, Q = vector_kinds.make(kind, dtype, rng, 700, 30, 9)
+    index = make(nlist=10, nprobe=nprobe, m=3, nbits=4).fit(X)
+    assert_answers_the_oracle(index, Q, X, 10)
+
+
+# (rows, features, parts, bits, neighbours): parts that do and do not divide features,
+# more sums than 16 bits hold, lists that are measured because they do not get shorter.
+@pytest.mark.parametrize(
+    "size",
+    [
+        (300, 1, 1, 8, 1),
+        (300, 7, 3, 5, 10),
+        (300, 8, 8, 6, 300),
+        (200, 768, 96, 4, 7),
+        (150, 600, 300, 4, 5),
+        (3000, 2, 1, 4, 40),
+    ],
+    ids=str,
+)
+def test_neighbors_of_every_size_are_the_nearest_reconstructions(size, rng):
+    n, d, m, nbits, k = size
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, n, 9, d)
+    index = make(nlist=4, nprobe=2, m=m, nbits=nbits).fit(X)
+    assert_answers_the_oracle(index, Q, X, k)
+
+
+@pytest.mark.parametrize("nbits", [4, 5, 8])
+@pytest.mark.parametrize("m", [1, 3, 4, 10, "auto"])
+def test_reconstructions_are_of_the_nearest_codewords(m, nbits, rng):
+    X = rng.standard_normal((1000, 10)).astype(np.float32)
+    index = make(nlist=5, m=m, nbits=nbits).fit(X)
+    assert index.codebooks_.shape[:2] == (index.m_, 2**nbits)
+    centroids = index.cluster_centers_
+    expected = reference.quantize(X, centroids, index.codebooks_)
+    found = index.reconstruct(np.arange(1000))
+    # In float32 two codewords may be equally near.
+    errors, expected_errors = (
+        ((X - decoded) ** 2).sum(axis=1) for decoded in (found, expected)
+    )
+    assert_allclose(errors, expected_errors, rtol=1e-4, atol=1e-6)
+    assert (np.abs(found - expected).max(axis=1) < 1e-5).mean() > 0.99
+    assert_allclose(index.reconstruction_error_, errors.mean(), rtol=1e-5)
+
+
+def test_more_bits_and_more_parts_lose_less(rng):
+    X = rng.standard_normal((2000, 16)).astype(np.float32)
+    losses = [
+        make(nlist=5, m=m, nbits=nbits).fit(X).reconstruction_error_
+        for m, nbits in ((2, 4), (2, 6), (4, 6), (8, 6), (8, 8))
+    ]
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0] / 4
+
+
+@pytest.mark.parametrize("store_vectors", [False, True])
+def test_parts_that_do_not_divide_the_features(store_vectors, rng):
+    X = rng.standard_normal((500, 10)).astype(np.float32)
+    index = make(nlist=2, m=4, store_vectors=store_vectors).fit(X)
+    # Parts of 3 features: the last has one.
+    assert (index.m_, index.codebooks_.shape[2]) == (4, 3)
+    assert make(nlist=2, m=7).fit(X).m_ == 5
+    assert not index.codebooks_[3, :, 1:].any()
+
+
+@pytest.mark.parametrize("n_queries", [1, 2, 50])
+def test_answers_do_not_depend_on_batch_or_threads(n_queries, split_work, rng):
+    X = rng.standard_normal((3000, 8)).astype(np.float32)
+    Q = rng.standard_normal((50, 8)).astype(np.float32)
+    index = make(nlist=20, nprobe=4, m=4).fit(X)
+    expected = index.kneighbors(Q)
+    for n_jobs in (1, 2, 5):
+        index.set_params(n_jobs=n_jobs)
+        parts = [
+            index.kneighbors(Q[at : at + n_queries]) for at in range(0, 50, n_queries)
+        ]
+        for found, wanted in zip(zip(*parts, strict=True), expected, strict=True):
+            assert_array_equal(np.vstack(found), wanted)
+
+
+@pytest.mark.parametrize("n_jobs", [2, 3])
+def test_training_does_not_depend_on_threads(n_jobs, split_work, rng):
+    X = rng.standard_normal((3000, 8)).astype(np.float32)
+    one, other = (make(nlist=8, m=4, n_jobs=n).fit(X) for n in (1, n_jobs))
+    assert_array_equal(one.codebooks_, other.codebooks_)
+    assert_array_equal(
+        one.reconstruct(np.arange(3000)), other.reconstruct(np.arange(3000))
+    )
+
+
+def test_k_is_always_delivered(rng):
+    X = rng.standard_normal((1000, 6))
+    ids = make(nlist=50, nprobe=1, m=2).fit(X).kneighbors(X[:80], 200, False)
+    assert ids.min() >= 0
+    assert all(len(np.unique(row)) == 200 for row in ids)
+
+
+# -- refinement ----------------------------------------------------------------------
+
+
+def test_refining_everything_is_exact_in_the_lists(rng):
+    X = rng.standard_normal((800, 6)).astype(np.float32)
+    Q = rng.standard_normal((20, 6)).astype(np.float32)
+    index = make(nlist=10, nprobe=10, m=2, store_vectors=True, refine_factor=800)
+    expected = FlatL2Neighbors(metric="sqeuclidean").fit(X).kneighbors(Q)
+    for found, wanted in zip(index.fit(X).kneighbors(Q), expected, strict=True):
+        assert_array_equal(found, wanted)
+
+
+def test_refining_raises_the_recall_and_measures_exactly(rng):
+    X = rng.standard_normal((4000, 16)).astype(np.float32)
+    Q = rng.standard_normal((100, 16)).astype(np.float32)
+    _, expected = reference.knn_of_many(Q, X, 10)
+    index = make(n_neighbors=10, nlist=10, nprobe=10, m=4, store_vectors=True).fit(X)
+    recalls = []
+    for factor in (1, 2, 5, 20):
+        sqdists, ids = index.set_params(refine_factor=factor).kneighbors(Q)
+        hits = [len(np.intersect1d(*pair)) for pair in zip(ids, expected, strict=True)]
+        recalls.append(np.mean(hits) / 10)
+        if factor > 1:
+            exact = ((Q[:, None].astype(np.float64) - X[ids]) ** 2).sum(axis=2)
+            assert_allclose(sqdists, exact, rtol=1e-12)
+    assert recalls == sorted(recalls)
+    assert recalls[0] < 0.8 < 0.95 < recalls[-1]
+
+
+def test_refining_without_vectors_is_an_error(rng):
+    X = rng.standard_normal((300, 4))
+    index = make(nlist=2, m=2, refine_factor=2).fit(X)
+    with pytest.raises(ValueError, match="store_vectors=True"):
+        index.kneighbors(X[:1])
+    assert len(index.set_params(refine_factor=1).kneighbors(X[:1])[0]) == 1
+    for bad, error in ((0, ValueError), (1.5, TypeError), ("2", TypeError)):
+        with pytest.raises(error, match="refine_factor"):
+            index.set_params(refine_factor=bad).kneighbors(X[:1])
+
+
+# -- the rows themselves -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store_vectors", [False, True])
+def test_a_row_is_not_its_own_neighbour_and_first_in_its_graph(store_vectors, rng):
+    X = rng.standard_normal((600, 8)).astype(np.float32)
+    index = make(nlist=4, nprobe=2, m=2, nbits=4, store_vectors=store_vectors)
+    graph = index.fit_transform(X)
+    assert (np.diff(graph.indptr) == 6).all()
+    assert_array_equal(graph.indices.reshape(600, 6)[:, 0], np.arange(600))
+    assert_array_equal(graph.data.reshape(600, 6)[:, 0], 0)
+    ids = index.kneighbors(return_distance=False)
+    assert ids.shape == (600, 5)
+    assert (ids != np.arange(600)[:, None]).all()
+
+
+def test_radius_neighbors_are_the_reconstructions_within_it(rng):
+    X = rng.standard_normal((500, 5)).astype(np.float32)
+    Q = rng.standard_normal((20, 5)).astype(np.float32)
+    index = make(nlist=6, nprobe=6, m=2).fit(X)
+    decoded = decode(index)
+    found = index.radius_neighbors(Q, 4.0)
+    for sqdists, ids, wanted in zip(
+        *found, reference.radius(Q, decoded, 4.0), strict=True
+    ):
+        assert_array_equal(ids, wanted[1])
+        assert_allclose(sqdists, wanted[0], rtol=1e-12)
+
+
+# -- growing, saving -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("store_vectors", [False, True])
+def test_added_rows_are_found_like_fitted_ones(store_vectors, rng):
+    X = rng.standard_normal((900, 6)).astype(np.float32)
+    index = make(nlist=6, nprobe=2, m=3, store_vectors=store_vectors).fit(X[:500])
+    for at in (500, 501, 600):
+        index.partial_fit(X[at : {500: 501, 501: 600, 600: 900}[at]])
+    assert (index.ntotal, index.list_sizes_.sum()) == (900, 900)
+    assert_answers_the_oracle(index, X[:40], X, 7)
+
+
+def test_a_saved_index_gives_the_same_answers(rng):
+    X = rng.standard_normal((600, 6)).astype(np.float32)
+    index = make(nlist=4, m=3).fit(X)
+    loaded = pickle.loads(pickle.dumps(index))
+    for found, wanted in zip(loaded.kneighbors(X), index.kneighbors(X), strict=True):
+        assert_array_equal(found, wanted)
+
+
+def test_codes_take_the_bytes_they_say(rng):
+    X = rng.standard_normal((64 * 200, 16)).astype(np.float32)
+    index = make(nlist=1, m=4).fit(X)
+    size = len(pickle.dumps(index, protocol=5))
+    fixed = index.codebooks_.nbytes * 2 + index.cluster_centers_.nbytes
+    assert size < len(X) * (4 + 4 + 4) + fixed + 20_000
+
+
+# -- bad input -----------------------------------------------------------------------
+
+
+def test_more_parts_than_features_are_an_error():
+    with pytest.raises(ValueError, match="m=5 is more than the 4 features"):
+        make(m=5, nlist=1).fit(np.eye(4))
+
+
+@pytest.mark.parametrize("nbits", [0, 3, 9, 8.0])
+def test_other_numbers_of_bits_are_an_error(nbits):
+    with pytest.raises(ValueError, match="nbits"):
+        make(nbits=nbits).fit(np.eye(4))
+
+
+@pytest.mark.filterwarnings("default::sklearn_ann.exceptions.FewTrainingRowsWarning")
+def test_fewer_rows_than_codewords_warn_and_are_kept_exactly(rng):
+    X = rng.standard_normal((50, 6))
+    with pytest.warns(FewTrainingRowsWarning, match="nbits=8 .* 50 rows"):
+        index = make(nlist=1, m=2).fit(X)
+    assert_allclose(index.reconstruct(np.arange(50)), X, atol=1e-6)
+    assert_array_equal(index.kneighbors(X, 1, False).ravel(), np.arange(50))
+
+
+def test_vectors_beyond_float32_are_an_error():
+    X = 1e30 * np.random.default_rng(0).standard_normal((400, 4))
+    with pytest.raises(ValueError, match="scale"):
+        make(nlist=1, m=2).fit(X)
+
+
+def test_queries_beyond_float32_are_an_error(rng):
+    index = make(nlist=1, m=2).fit(rng.standard_normal((400, 4)))
+    with pytest.raises(ValueError, match="too far"):
+        index.kneighbors(np.full((1, 4), 1e40))
+    with pytest.raises(ValueError, match="NaN"):
+        index.kneighbors(np.full((1, 4), np.nan))
+
+
+def test_lists_are_those_of_ivf_flat(rng):
+    X = rng.standard_normal((1000, 6))
+    parameters = {"nlist": 8, "random_state": 3}
+    index = IVFPQNeighbors(**parameters).fit(X)
+    expected = IVFFlatNeighbors(**parameters).fit(X)
+    assert_array_equal(index.cluster_centers_, expected.cluster_centers_)
+    assert_array_equal(index.list_sizes_, expected.list_sizes_)
