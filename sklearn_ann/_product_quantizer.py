@@ -16,7 +16,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from sklearn_ann._inverted_lists import empty_lists, extend_lists
 from sklearn_ann._layout import CODEWORDS, PANEL, IVFPQIndex, read_only_index
-from sklearn_ann._storage import append_rows
+from sklearn_ann._storage import append_rows, clear_partial_panels
 from sklearn_ann.exceptions import FewTrainingRowsWarning
 
 # Rows for each codeword, as for the lists.
@@ -198,7 +198,9 @@ def place_codes(index, X, labels, is_stored, storage, backend, n_threads):
     arguments = index.centroids.X, index.codebooks, index.halves, n_threads
     rows = backend.encode_pq(X, labels, *arguments)
     codes = storage.resize("codes", index.codes, n_panels)
+    clear_partial_panels(codes, positions, len(index.codes))
     ids = storage.resize("ids", index.ids, n_panels * PANEL)
+    ids[len(index.ids) :] = -1
     ids[positions] = n + order
     # Never in place: what tells that a position is empty is seen by searches under way.
     terms = np.full(n_panels * PANEL, np.inf, np.float32)

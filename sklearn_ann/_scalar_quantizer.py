@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only_index
-from sklearn_ann._storage import GrowingArrays, append_rows
+from sklearn_ann._storage import GrowingArrays, append_rows, clear_partial_panels
 
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
@@ -97,10 +97,13 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     n, n_positions = len(index.X), n_panels * PANEL
     X = append_rows(index.X, X, storage)
     codes = storage.resize("codes", index.codes, n_panels)
+    clear_partial_panels(codes, positions, len(index.codes))
     scales = storage.resize("scales", index.scales, n_positions)
+    scales[len(index.scales) :] = 0
     rows, ids = positions, index.ids
     if order is not None:
         rows, ids = n + order, storage.resize("ids", ids, n_positions)
+        ids[len(index.ids) :] = -1
         ids[positions] = rows
     # Never in place: what tells that a position is empty is seen by searches under way.
     sqnorms = np.full(n_positions, np.inf, np.float32)

@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from sklearn_ann._layout import PANEL
+
 _CACHE_LINE = 64
 
 
@@ -22,11 +24,11 @@ class GrowingArrays:
         self._buffers = {}
 
     def resize(self, name, array, length):
-        """`array`, by the name it always has, with zeros behind it up to `length`."""
+        """`array`, by the name it always has, longer; new places hold anything."""
         buffer = self._buffers.get(name)
         if buffer is None or len(buffer) < length or buffer.dtype != array.dtype:
             shape = (length + len(array) // 8, *array.shape[1:])
-            buffer = _aligned_zeros(shape, array.dtype)
+            buffer = _aligned_empty(shape, array.dtype)
             buffer[: len(array)] = array
             self._buffers[name] = buffer
         return buffer[:length]
@@ -42,14 +44,23 @@ def append_rows(X, more, storage):
     return longer
 
 
-def _aligned_zeros(shape, dtype):
-    """Zeros that start at a multiple of a cache line.
+def clear_partial_panels(panels, positions, n_before):
+    """Zero the new panels, from number `n_before` on, that these positions do not fill.
+
+    Whatever memory held would be saved with the index otherwise.
+    """
+    in_new = positions[positions >= n_before * PANEL] // PANEL - n_before
+    counts = np.bincount(in_new, minlength=len(panels) - n_before)
+    panels[n_before + np.flatnonzero(counts < PANEL)] = 0
+
+
+def _aligned_empty(shape, dtype):
+    """An array that starts at a multiple of a cache line.
 
     A vector of 64 bytes that straddles two cache lines costs two reads.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    # Unlike `zeros`, `empty` asks for huge pages: fewer faults when it is filled.
+    # Not zeros: the threads that fill it share the page faults.
     buffer = np.empty(size + _CACHE_LINE, np.uint8)
-    buffer.fill(0)
     start = -buffer.ctypes.data % _CACHE_LINE
     return buffer[start : start + size].view(dtype).reshape(shape)
