@@ -208,17 +208,16 @@ class IVFPQNeighbors(IVFNeighbors):
 
     # -- fitting ---------------------------------------------------------------------
 
-    def _fill(self, X, centroids, codewords=None):
+    def _fill(self, X, centroids):
         backend = self._get_backend()
         n_threads = self._n_threads(X.size * len(centroids))
         coarse = build_flat_index(centroids, backend, n_threads)
         labels, _ = backend.assign(X, np.arange(len(X)), coarse, n_threads)
-        if codewords is None:
-            codewords = self._train_codewords(X, labels, centroids)
+        codewords = self._train_codewords(X, labels, centroids)
         empty = empty_pq_index(coarse, codewords, X[:0])
         self.nlist_, self.m_ = len(centroids), len(codewords)
         self.cluster_centers_, self.codebooks_ = coarse.X, codewords
-        index = self._place(empty, X, labels)
+        index = self._place(empty, X, labels, self.store_vectors)
         self.reconstruction_error_ = self._reconstruction_error(index, X)
         return index
 
@@ -245,11 +244,11 @@ class IVFPQNeighbors(IVFNeighbors):
         n_threads = self._n_threads(X.size * self.nlist_)
         rows = np.arange(len(X))
         labels, _ = backend.assign(X, rows, self._index.centroids, n_threads)
-        return self._place(self._index, X, labels)
+        # As it was fitted: vectors are stored of all rows or of none.
+        return self._place(self._index, X, labels, self._is_stored)
 
-    def _place(self, index, X, labels):
+    def _place(self, index, X, labels, is_stored):
         """The index with the rows of X added to their lists."""
-        is_stored = self.store_vectors
         n_threads = self._n_threads(X.size * self.m_)
         arguments = is_stored, self._storage, self._get_backend(), n_threads
         return place_codes(index, X, labels, *arguments)

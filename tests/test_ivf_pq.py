@@ -233,6 +233,19 @@ def test_added_rows_are_found_like_fitted_ones(store_vectors, rng):
     assert_answers_the_oracle(index, X[:40], X, 7)
 
 
+@pytest.mark.parametrize("at_fit", [False, True])
+def test_vectors_are_stored_of_all_rows_or_of_none(at_fit, rng):
+    X = rng.standard_normal((600, 6))
+    index = make(nlist=4, m=3, store_vectors=at_fit).fit(X[:400])
+    index.set_params(store_vectors=not at_fit).partial_fit(X[400:])
+    index.set_params(refine_factor=50, nprobe=4)
+    if at_fit:
+        assert_array_equal(index.kneighbors(X, 1, False).ravel(), np.arange(600))
+    else:
+        with pytest.raises(ValueError, match="store_vectors=True"):
+            index.kneighbors(X)
+
+
 def test_a_saved_index_gives_the_same_answers(rng):
     X = rng.standard_normal((600, 6)).astype(np.float32)
     index = make(nlist=4, m=3).fit(X)
