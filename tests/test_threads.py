@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
 from sklearn_ann._cpu import _ivf_flat, _knn
 from sklearn_ann._cpu._threads import run_blocks
 
@@ -242,3 +242,40 @@ def test_after_an_exception_the_work_goes_on():
         with pytest.raises(ZeroDivisionError):
             run_blocks(lambda i: 1 // i, ((i,) for i in range(10)), 3)
         test_every_block_is_worked_once(3, 30)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        FlatL2Neighbors,
+        functools.partial(IVFFlatNeighbors, nlist=5, nprobe=1, random_state=0),
+        functools.partial(IVFPQNeighbors, nlist=5, nprobe=1, nbits=4, random_state=0),
+    ],
+    ids=["flat", "lists", "codes"],
+)
+def test_searches_while_rows_are_added_see_one_index(make, rng):
+    X = rng.standard_normal((2000, 6)).astype(np.float32)
+    index = make(n_neighbors=50).fit(X[:300])
+    is_done = threading.Event()
+
+    def search():
+        n_searches = 0
+        while not is_done.is_set() or n_searches < 3:
+            before = index.ntotal
+            ids = index.kneighbors(X[:20], return_distance=False)
+            assert ids.min() >= 0 and ids.max() < index.ntotal
+            assert all(len(np.unique(row)) == 50 for row in ids)
+            graph = index.kneighbors_graph()
+            assert graph.shape[0] <= graph.shape[1] and graph.shape[1] >= before
+            n_searches += 1
+
+    with ThreadPoolExecutor(3) as pool:
+        searches = [pool.submit(search) for _ in range(2)]
+        try:
+            for at in range(300, 2000, 5):
+                index.partial_fit(X[at : at + 5])
+        finally:
+            is_done.set()
+        for done in searches:
+            done.result()
+    assert index.ntotal == 2000

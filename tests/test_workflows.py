@@ -142,6 +142,7 @@ def test_local_outlier_factor(novelty, blobs):
         assert np.corrcoef(found, expected)[0, 1] > 0.95
 
 
+@pytest.mark.filterwarnings("ignore:precomputed_knn.2.")
 def test_umap(blobs):
     umap = pytest.importorskip("umap", reason="feeds UMAP")
     X, _, _ = blobs

@@ -24,6 +24,9 @@ from sklearn_ann._cpu._ir import (
     pointer,
 )
 
+# How many rows ahead of their turn rows of a scattered walk are fetched into the cache.
+AHEAD = 4
+
 _LANES = 8  # doubles in one vector
 _CHAINS = 4  # additions in flight: hides the latency of an addition
 

@@ -22,7 +22,7 @@ import numpy as np
 from sklearn_ann._cpu._distance import prefetch, sqdist
 from sklearn_ann._cpu._ivf_flat import chain, group_by_list
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._knn import capacity, growth, limit_threads, split
+from sklearn_ann._cpu._knn import capacity, growth, limit_threads
 from sklearn_ann._cpu._pq_codes import decode_pq
 from sklearn_ann._cpu._pq_simd import (
     round_table,
@@ -31,7 +31,7 @@ from sklearn_ann._cpu._pq_simd import (
     table_range,
 )
 from sklearn_ann._cpu._simd import lowest_bit
-from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._cpu._threads import run_blocks, split
 from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 

@@ -7,19 +7,14 @@ measured. Among equally near ones the first wins.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
-from sklearn_ann._cpu._distance import prefetch, sqdist
+from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
 from sklearn_ann._cpu._filter import encode_queries, set_threshold
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE, dot_tile, lowest_bit, lowest_bound, survivors
-from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._cpu._threads import cut, run_blocks, split
 from sklearn_ann._layout import PANEL, ROUNDING, read_only
-
-# How many rows ahead of their turn rows are fetched into the cache.
-_AHEAD = 4
 
 # Rows that are encoded together.
 _BLOCK = 64 * TILE
@@ -45,8 +40,8 @@ def _gather(start, stop, X, rows):
     """A copy of some rows, one after the other."""
     gathered = np.empty((stop - start, X.shape[1]), X.dtype)
     for i in range(start, stop):
-        if i + _AHEAD < stop:
-            prefetch(X, rows[i + _AHEAD])
+        if i + AHEAD < stop:
+            prefetch(X, rows[i + AHEAD])
         gathered[i - start] = X[rows[i]]
     return gathered
 
@@ -121,10 +116,9 @@ def assign(X, rows, index, n_threads):
     """
     X, rows = read_only(X), read_only(rows)
     labels, sqdists = np.empty(len(rows), np.int64), np.empty(len(rows))
-    edges = [*range(0, len(rows), _BLOCK), len(rows)]
     run_blocks(
         lambda start, stop: _assign(start, stop, X, rows, index, labels, sqdists),
-        itertools.pairwise(edges),
+        cut(len(rows), _BLOCK),
         n_threads,
     )
     return labels, sqdists
@@ -143,8 +137,8 @@ def _accumulate(
         sums[c] = 0.0
         for place in range(starts[c], starts[c + 1]):
             row = order[place]
-            if place + _AHEAD < len(order):
-                prefetch(X, order[place + _AHEAD])
+            if place + AHEAD < len(order):
+                prefetch(X, order[place + AHEAD])
             for t in range(X.shape[1]):
                 sums[c, t] += X[row, t]
 
@@ -168,11 +162,9 @@ def accumulate_clusters(X, order, starts, n_threads):
     inputs = tuple(map(read_only, (X, order, starts)))
     n_clusters = len(starts) - 1
     sums = np.empty((n_clusters, X.shape[1]))
-    n_blocks = min(n_clusters, 8 * n_threads)
-    edges = [n_clusters * part // n_blocks for part in range(n_blocks + 1)]
     run_blocks(
         lambda start, stop: _accumulate(start, stop, *inputs, sums),
-        itertools.pairwise(edges),
+        split(n_clusters, min(n_clusters, 8 * n_threads)),
         n_threads,
     )
     return sums

@@ -11,8 +11,6 @@ neighbour: a list that does not get shorter is measured, and only the k nearest 
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
 from sklearn_ann._cpu._distance import prefetch, sqdist
@@ -25,7 +23,7 @@ from sklearn_ann._cpu._filter import (
 )
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE
-from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._cpu._threads import run_blocks, split
 from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
 from sklearn_ann._layout import PANEL, read_only
 
@@ -233,12 +231,6 @@ def split_queries(nq, d, k, n_threads, code_bytes):
     most = min(code_bytes // d, _CANDIDATE_BYTES // (24 * capacity(k)))
     most = max(TILE, most // TILE * TILE)
     return split(nq, -(-nq // (most * n_threads)) * n_threads)
-
-
-def split(n, n_parts):
-    """Cut range(n) into parts of almost the same length: pairs of start and stop."""
-    edges = [n * part // n_parts for part in range(n_parts + 1)]
-    return list(itertools.pairwise(edges))
 
 
 def _knn_over_rows(Q, panels, index, k, n_threads):

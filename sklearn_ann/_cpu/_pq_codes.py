@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._knn import split
 from sklearn_ann._cpu._pq_simd import nearest_codeword
-from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._cpu._threads import cut, run_blocks, split
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 
 # Rows that a thread encodes at a time.
@@ -59,10 +56,9 @@ def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
     inputs = map(read_only, (X, labels, centroids, codebooks, halves))
     codes = np.empty((len(X), len(codebooks)), np.uint8)
     args = *inputs, codes
-    edges = [*range(0, len(X), _BLOCK), len(X)]
     run_blocks(
         lambda start, stop: _encode(start, stop, *args),
-        itertools.pairwise(edges),
+        cut(len(X), _BLOCK),
         n_threads,
     )
     return codes

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
 from sklearn_ann._cpu._distance import sqdist
 from sklearn_ann._cpu._filter import encode_queries, filter_panels, set_threshold
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE
-from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._cpu._threads import cut, run_blocks
 from sklearn_ann._layout import PANEL, read_only
 
 # Queries that are searched together, and hits they may have before those are handed
@@ -82,8 +80,7 @@ def radius(Q, index, sqradius, n_threads):
         Query i has the places offsets[i] to offsets[i + 1].
     """
     panels = np.arange(len(index.codes))
-    edges = [*range(0, len(Q), _BLOCK), len(Q)]
-    blocks = [(*edge, panels) for edge in itertools.pairwise(edges)]
+    blocks = [(start, stop, panels) for start, stop in cut(len(Q), _BLOCK)]
     return radius_in_panels(Q, index, blocks, sqradius, n_threads)
 
 

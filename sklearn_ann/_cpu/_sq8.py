@@ -19,22 +19,17 @@ data, so that float32 neither overflows nor underflows.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 
-from sklearn_ann._cpu._distance import prefetch
+from sklearn_ann._cpu._distance import AHEAD, prefetch
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._quantize import largest_magnitude, quantize
-from sklearn_ann._cpu._threads import run_blocks
+from sklearn_ann._cpu._threads import cut, run_blocks
 from sklearn_ann._layout import OFFSET, PANEL, read_only
 
 # A vector whose largest feature (in units) is larger, or smaller, has no codes. Within
 # these limits no float32 number overflows or loses digits.
 TOO_LONG, TOO_SHORT = 2.0**40, 2.0**-100
-
-# How many rows ahead of their turn rows are fetched into the cache.
-_AHEAD = 4
 
 # Rows that a thread encodes at a time.
 _BLOCK = 64 * PANEL
@@ -97,8 +92,8 @@ def _encode_rows(
     four_offsets = offsets.view(np.int32)[0]
     for j in range(start, stop):
         row = rows[j]
-        if j + _AHEAD < stop:
-            prefetch(X, rows[j + _AHEAD])
+        if j + AHEAD < stop:
+            prefetch(X, rows[j + AHEAD])
         for t in range(d):
             centred[t] = (np.float64(X[row, t]) - center[t]) * per_unit
         scale, _, sum_squares, error = encode_vector(
@@ -146,10 +141,9 @@ def encode_sq8(X, rows, positions, center, unit, codes, scales, n_threads):
     lengths, error_ratios = np.empty(len(rows)), np.empty(len(rows))
     fours = codes.view(np.int32)[..., 0]
     args = *inputs, unit, fours, scales, lengths, error_ratios
-    edges = [*range(0, len(rows), _BLOCK), len(rows)]
     run_blocks(
         lambda start, stop: _encode_rows(start, stop, *args),
-        itertools.pairwise(edges),
+        cut(len(rows), _BLOCK),
         n_threads,
     )
     return lengths, error_ratios

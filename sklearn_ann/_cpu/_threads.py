@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,17 @@ def _forget_pool():
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_pool)
+
+
+def split(n, n_parts):
+    """Cut range(n) into parts of almost the same length: pairs of start and stop."""
+    edges = [n * part // n_parts for part in range(n_parts + 1)]
+    return list(itertools.pairwise(edges))
+
+
+def cut(n, length):
+    """Cut range(n) into parts of a length, the last one shorter: start and stop."""
+    return list(itertools.pairwise([*range(0, n, length), n]))
 
 
 def run_blocks(kernel, blocks, n_threads):
