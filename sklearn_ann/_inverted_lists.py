@@ -39,12 +39,15 @@ def extend_lists(lists, labels):
         Where they go, in that order.
     """
     order, starts = group_by_label(labels, len(lists.sizes))
-    sizes = lists.sizes + np.diff(starts)
+    counts = np.diff(starts)
+    sizes = lists.sizes + counts
     panels, offsets = _extend_chains(lists, -(-sizes // PANEL))
-    # A row's number in its list, then its panel and lane.
-    in_order = labels[order]
-    numbers = lists.sizes[in_order] + np.arange(len(order)) - starts[in_order]
-    positions = panels[offsets[in_order] + numbers // PANEL] * PANEL + numbers % PANEL
+    # Places if all chains were laid end to end: first that of the first new row.
+    places = np.repeat(offsets[:-1] * PANEL + lists.sizes - starts[:-1], counts)
+    places += np.arange(len(places))
+    positions = panels[places // PANEL]
+    positions *= PANEL
+    positions += places % PANEL
     return InvertedLists(panels, offsets, sizes), order, positions
 
 

@@ -16,7 +16,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from sklearn_ann._inverted_lists import empty_lists, extend_lists
 from sklearn_ann._layout import CODEWORDS, PANEL, IVFPQIndex, read_only_index
-from sklearn_ann._storage import append_rows, clear_partial_panels
+from sklearn_ann._storage import append_rows, clear_empty
 from sklearn_ann.exceptions import FewTrainingRowsWarning
 
 # Rows for each codeword, as for the lists.
@@ -198,7 +198,6 @@ def place_codes(index, X, labels, is_stored, storage, backend, n_threads):
     arguments = index.centroids.X, index.codebooks, index.halves, n_threads
     rows = backend.encode_pq(X, labels, *arguments)
     codes = storage.resize("codes", index.codes, n_panels)
-    clear_partial_panels(codes, positions, len(index.codes))
     ids = storage.resize("ids", index.ids, n_panels * PANEL)
     ids[len(index.ids) :] = -1
     ids[positions] = n + order
@@ -208,6 +207,7 @@ def place_codes(index, X, labels, is_stored, storage, backend, n_threads):
     backend.place_codes(rows, order, positions, owners, index, codes, terms)
     if not np.isfinite(terms[positions]).all():
         raise ValueError(_TOO_LONG)
+    clear_empty(codes, terms, len(index.codes))
     largest = max(index.largest_term, float(np.abs(terms[positions]).max()))
     if is_stored:
         X = append_rows(index.X, X, storage)

@@ -14,7 +14,7 @@ import math
 import numpy as np
 
 from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only_index
-from sklearn_ann._storage import GrowingArrays, append_rows, clear_partial_panels
+from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty
 
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
@@ -97,7 +97,6 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     n, n_positions = len(index.X), n_panels * PANEL
     X = append_rows(index.X, X, storage)
     codes = storage.resize("codes", index.codes, n_panels)
-    clear_partial_panels(codes, positions, len(index.codes))
     scales = storage.resize("scales", index.scales, n_positions)
     scales[len(index.scales) :] = 0
     rows, ids = positions, index.ids
@@ -119,6 +118,7 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
         rows = positions if order is None else ids[positions]
         lengths, _ = backend.encode_sq8(X, rows, positions, *outputs)
     sqnorms[positions] = _sqnorms(lengths, scales[positions], error_ratio)
+    clear_empty(codes, sqnorms, len(index.codes))
     filled = FlatIndex(
         X, index.center, codes, scales, sqnorms, index.unit, error_ratio, ids
     )
@@ -147,6 +147,11 @@ def _sqnorms(lengths, scales, error_ratio):
     The filter keeps a row unless ``|q' - x'| > threshold + error(q) + error(x)``;
     squared, with the terms of the row on one side, this is what the row contributes.
     """
-    errors = (error_ratio * scales.astype(np.float64)) ** 2
-    rounded_down = lengths * (1 - ROUNDING) - errors * (1 + ROUNDING)
+    # In place: of a million rows each array more is milliseconds of page faults.
+    errors = scales.astype(np.float64)
+    errors *= error_ratio
+    errors *= errors
+    errors *= 1 + ROUNDING
+    rounded_down = lengths * (1 - ROUNDING)
+    rounded_down -= errors
     return np.nextafter(rounded_down.astype(np.float32), np.float32(-np.inf))

@@ -44,14 +44,22 @@ def append_rows(X, more, storage):
     return longer
 
 
-def clear_partial_panels(panels, positions, n_before):
-    """Zero the new panels, from number `n_before` on, that these positions do not fill.
+def clear_empty(panels, terms, n_before):
+    """Zero the codes of empty positions, in the new panels from number `n_before` on.
 
-    Whatever memory held would be saved with the index otherwise.
+    Whatever memory held would be saved with the index otherwise. After the others are
+    written, so that the threads which do that have shared the page faults.
+
+    Parameters
+    ----------
+    panels : ndarray of shape (n_panels, s, 64, ...)
+    terms : ndarray of shape (n_panels * 64,)
+        +inf at empty positions.
+    n_before : int
     """
-    in_new = positions[positions >= n_before * PANEL] // PANEL - n_before
-    counts = np.bincount(in_new, minlength=len(panels) - n_before)
-    panels[n_before + np.flatnonzero(counts < PANEL)] = 0
+    first = n_before * PANEL
+    empty = first + np.flatnonzero(terms[first:] == np.inf)
+    panels[empty // PANEL, :, empty % PANEL] = 0
 
 
 def _aligned_empty(shape, dtype):

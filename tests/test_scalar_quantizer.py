@@ -4,6 +4,7 @@ Checked in long double, which is more exact and has a wider range than what the 
 computes with.
 """
 
+import numba
 import numpy as np
 import pytest
 import vector_kinds
@@ -11,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors
 from sklearn_ann._cpu._filter import encode_queries, filter_panels, set_threshold
+from sklearn_ann._cpu._quantize import centre
 
 KINDS = pytest.mark.parametrize(
     ("kind", "dtype"), vector_kinds.KINDS, ids=vector_kinds.name
@@ -187,3 +189,27 @@ def test_arrays_of_the_index_cannot_be_written(rng):
     arrays = [field for field in index if isinstance(field, np.ndarray)]
     assert len(arrays) == 6
     assert not any(array.flags.writeable for array in arrays)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("d", [1, 15, 16, 37])
+def test_a_row_is_centred_and_its_largest_magnitude_is_known(d, dtype, rng):
+    X, center = rng.normal(size=(3, d)).astype(dtype), rng.normal(size=d)
+    centred = np.empty(d)
+    largest = _centre(X, 1, center, 0.25, centred)
+    assert_array_equal(centred, (X[1].astype(np.float64) - center) * 0.25)
+    assert largest == np.abs(centred).max()
+
+
+@pytest.mark.parametrize("at", [0, 15, 16, 20])
+@pytest.mark.parametrize("value", [np.nan, -np.nan, np.inf, -np.inf])
+def test_the_largest_magnitude_is_not_finite_if_a_feature_is_not(value, at, rng):
+    X = rng.normal(size=(1, 21))
+    X[0, at] = value
+    largest = _centre(X, 0, np.zeros(21), 1.0, np.empty(21))
+    assert_array_equal(largest, abs(value))
+
+
+@numba.njit
+def _centre(X, i, center, per_unit, centred):
+    return centre(X, i, center, per_unit, centred)

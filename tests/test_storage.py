@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
-from sklearn_ann._storage import GrowingArrays, clear_partial_panels
+from sklearn_ann._storage import GrowingArrays, clear_empty
 
 
 @pytest.mark.parametrize("shape", [(), (3,), (2, 64, 4)], ids=str)
@@ -60,12 +60,15 @@ def test_arrays_start_at_a_cache_line(length):
         assert array.ctypes.data % 64 == 0
 
 
-def test_only_new_panels_that_are_not_full_are_cleared():
-    panels = np.ones((4, 3, 64), np.uint8)
-    # Into the old panel 0, all of panel 1, some of panel 3; panel 2 stays empty.
-    positions = np.r_[10:64, 64:128, 192:200]
-    clear_partial_panels(panels, positions, 1)
-    assert_array_equal(panels.any(axis=(1, 2)), [True, True, False, False])
+@pytest.mark.parametrize("shape", [(4, 3, 64), (4, 3, 64, 4)])
+def test_only_empty_positions_of_new_panels_are_cleared(shape):
+    panels, terms = np.ones(shape, np.uint8), np.full(4 * 64, np.inf)
+    # Some of the old panel 0, all of panel 1, nothing of 2, some of 3.
+    terms[np.r_[10:64, 64:128, 192:200]] = [-np.inf, *[0] * 125]
+    clear_empty(panels, terms, 1)
+    is_kept = panels.reshape(4, 3, 64, -1).all(axis=(1, 3))
+    assert_array_equal(is_kept.sum(axis=1), [64, 64, 0, 8])
+    assert is_kept[3, :8].all()
 
 
 def test_equal_fits_are_saved_as_equal_bytes(rng):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -11,17 +9,15 @@ from numba.extending import intrinsic
 
 from sklearn_ann._cpu._ir import (
     DOUBLE,
-    FLOAT,
     I8,
     I32,
     I64,
     array_struct,
-    axis_length,
-    bytes_of,
     constant,
     declare,
-    load,
+    fold,
     pointer,
+    row_of,
 )
 
 # How many rows ahead of their turn rows of a scattered walk are fetched into the cache.
@@ -29,32 +25,6 @@ AHEAD = 4
 
 _LANES = 8  # doubles in one vector
 _CHAINS = 4  # additions in flight: hides the latency of an addition
-
-
-class _Row(NamedTuple):
-    """One row of a 2-D array, in the machine code to be."""
-
-    data: ir.Value
-    item_type: ir.Type
-    length: ir.Value
-
-    def load(self, builder, at, count):
-        """`count` values from number `at` on, as doubles: a vector, or one double."""
-        offset = bytes_of(builder, at, 4 if self.item_type == FLOAT else 8)
-        narrow, wide = self.item_type, DOUBLE
-        if count > 1:
-            narrow, wide = ir.VectorType(narrow, count), ir.VectorType(wide, count)
-        value = load(builder, self.data, offset, narrow)
-        return value if self.item_type == DOUBLE else builder.fpext(value, wide)
-
-
-def _row(context, builder, array_type, array, i):
-    struct = array_struct(context, builder, array_type, array)
-    is_single = array_type.dtype == types.float32
-    item_type, size = (FLOAT, 4) if is_single else (DOUBLE, 8)
-    length = axis_length(builder, struct, 1)
-    offset = bytes_of(builder, builder.mul(i, length), size)
-    return _Row(pointer(builder, struct.data, offset, I8), item_type, length)
 
 
 def _add_square(builder, x, y, at, count, total):
@@ -75,8 +45,8 @@ def sqdist(typingctx, X, i, Y, j):
     signature = types.float64(X, types.intp, Y, types.intp)
 
     def generate(context, builder, signature, args):
-        x = _row(context, builder, signature.args[0], args[0], args[1])
-        y = _row(context, builder, signature.args[2], args[2], args[3])
+        x = row_of(context, builder, signature.args[0], args[0], args[1])
+        y = row_of(context, builder, signature.args[2], args[2], args[3])
         zeros = constant(ir.VectorType(DOUBLE, _LANES), 0.0)
         chains = [cgutils.alloca_once_value(builder, zeros) for _ in range(_CHAINS)]
         total = cgutils.alloca_once_value(builder, ir.Constant(DOUBLE, 0.0))
@@ -92,11 +62,7 @@ def sqdist(typingctx, X, i, Y, j):
         lanes = zeros
         for chain in chains:
             lanes = builder.fadd(lanes, builder.load(chain))
-        result = builder.load(total)
-        for lane in range(_LANES):
-            value = builder.extract_element(lanes, ir.Constant(I32, lane))
-            result = builder.fadd(result, value)
-        return result
+        return builder.fadd(builder.load(total), fold(builder, lanes, builder.fadd))
 
     return signature, generate
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._quantize import centre
 from sklearn_ann._cpu._simd import (
     QUERY_LEVELS,
     TILE,
@@ -89,15 +90,12 @@ def encode_queries(start, stop, Q, index, capacity):
     levels = min(QUERY_LEVELS, (2**31 - 1) // (OFFSET * d) - 1)
     per_unit = 1.0 / unit
     for i in range(n):
-        is_finite = True
-        for t in range(d):
-            value = np.float64(Q[start + i, t])
-            centred[t] = (value - center[t]) * per_unit
-            is_finite &= np.isfinite(value)
-        if not is_finite:
+        largest = centre(Q, start + i, center, per_unit, centred)
+        # Far from the centre also finite features overflow.
+        if not largest < np.inf and not np.isfinite(Q[start + i]).all():
             continue
         scale, sum_codes, sum_squares, error = encode_vector(
-            centred, all_codes[i].reshape(-1), levels, unit
+            centred, largest, all_codes[i].reshape(-1), levels, unit
         )
         biases[i] = np.int32(-OFFSET * sum_codes)
         scales[i] = scale

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -54,3 +57,51 @@ def axis_length(builder, struct, axis):
 
 def bytes_of(builder, count, size):
     return builder.mul(count, ir.Constant(I64, size))
+
+
+def fold(builder, vector, combine):
+    """One number from all lanes of a vector, by halves: ``combine(low, high)``.
+
+    The order is the same on every processor. The reductions of LLVM take their care
+    for NaN, or add one lane after the other, three times as long.
+    """
+    width = vector.type.count
+    while width > 1:
+        width //= 2
+        undefined = ir.Constant(vector.type, ir.Undefined)
+        lanes = range(width), range(width, 2 * width)
+        low, high = (
+            builder.shuffle_vector(
+                vector, undefined, ir.Constant(ir.VectorType(I32, width), list(half))
+            )
+            for half in lanes
+        )
+        vector = combine(low, high)
+    return builder.extract_element(vector, ir.Constant(I32, 0))
+
+
+class Row(NamedTuple):
+    """One row of a 2-D array, in the machine code to be."""
+
+    data: ir.Value
+    item_type: ir.Type
+    length: ir.Value
+
+    def load(self, builder, at, count):
+        """`count` values from number `at` on, as doubles: a vector, or one double."""
+        offset = bytes_of(builder, at, 4 if self.item_type == FLOAT else 8)
+        narrow, wide = self.item_type, DOUBLE
+        if count > 1:
+            narrow, wide = ir.VectorType(narrow, count), ir.VectorType(wide, count)
+        value = load(builder, self.data, offset, narrow)
+        return value if self.item_type == DOUBLE else builder.fpext(value, wide)
+
+
+def row_of(context, builder, array_type, array, i):
+    """Row i of a C-contiguous array of float32 or float64."""
+    struct = array_struct(context, builder, array_type, array)
+    is_single = array_type.dtype == types.float32
+    item_type, size = (FLOAT, 4) if is_single else (DOUBLE, 8)
+    length = axis_length(builder, struct, 1)
+    offset = bytes_of(builder, builder.mul(i, length), size)
+    return Row(pointer(builder, struct.data, offset, I8), item_type, length)

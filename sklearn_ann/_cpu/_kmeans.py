@@ -21,18 +21,17 @@ _BLOCK = 64 * TILE
 
 
 @jit
-def _upper_bound(low, query_sqnorm, query_error, largest_error, largest_sqnorm):
+def _upper_bound(low, query_sqnorm, query_error, largest_error, fuzz):
     """An upper bound of the distance of the row that has the lowest bound, in units.
 
     `low` is what ``survivors`` compares, |q' - x'|^2 - |q'|^2 - error(x)^2 but for its
-    roundings: those of sqnorms, a few ROUNDING of each term, and of float32 itself.
+    roundings, which `fuzz` exceeds.
     """
     if not -np.inf < low < np.inf:
         return np.inf
-    error = largest_error
-    terms = largest_sqnorm + query_sqnorm + 2 * error * error
-    square = np.float64(low) + query_sqnorm + error * error + 8 * ROUNDING * terms
-    return np.sqrt(max(square, 0.0) + 1e-30) * (1 + 1e-12) + query_error + error
+    square = np.float64(low) + query_sqnorm + largest_error**2 + fuzz
+    root = np.sqrt(max(square, 0.0) + 1e-30) * (1 + 1e-12)
+    return root + query_error + largest_error
 
 
 @jit
@@ -67,6 +66,7 @@ def _assign(
         if sqnorms[c] > -np.inf:
             largest_sqnorm = max(largest_sqnorm, abs(np.float64(sqnorms[c])))
     largest_error = error_ratio * largest_scale
+    lows = np.empty(n_panels, np.float32)
     queries, biases, factors = block.codes, block.biases, block.factors
     bases, limits = block.bases, block.limits
     query_sqnorms, query_errors = block.sqnorms, block.errors
@@ -75,13 +75,21 @@ def _assign(
             dot_tile(codes, panel, queries, tile, biases, dots[panel])
         for j in range(min(TILE, stop - start - tile)):
             i = tile + j
-            low = lowest_bound(dots, scales, sqnorms, j, factors[i])
-            threshold = _upper_bound(
-                low, query_sqnorms[i], query_errors[i], largest_error, largest_sqnorm
-            )
-            set_threshold(block, i, threshold, error_ratio)
+            low = np.float32(np.inf)
+            for panel in range(n_panels):
+                args = j, panel, factors[i]
+                lows[panel] = lowest_bound(dots[panel], scales, sqnorms, *args)
+                low = min(low, lows[panel])
+            terms = largest_sqnorm + query_sqnorms[i] + 2 * largest_error**2
+            fuzz = 8 * ROUNDING * terms
+            args = query_sqnorms[i], query_errors[i], largest_error, fuzz
+            set_threshold(block, i, _upper_bound(low, *args), error_ratio)
+            # No panel whose bounds all exceed it has a survivor.
+            ceiling = np.float32(limits[i] + largest_scale * bases[i] + fuzz)
             label, nearest = 0, np.inf
             for panel in range(n_panels):
+                if lows[panel] > ceiling:
+                    continue
                 args = j, panel, factors[i], bases[i], limits[i]
                 mask = survivors(dots[panel], scales, sqnorms, *args)
                 while mask != 0:

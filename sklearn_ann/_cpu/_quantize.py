@@ -1,6 +1,8 @@
-"""Vectors to integers, one pass each: the largest magnitude, and the codes."""
+"""Vectors to integers in two passes: centred, then rounded."""
 
 from __future__ import annotations
+
+from functools import partial
 
 from llvmlite import ir
 from numba import types
@@ -16,7 +18,9 @@ from sklearn_ann._cpu._ir import (
     axis_length,
     bytes_of,
     declare,
+    fold,
     load,
+    row_of,
     splat,
     store,
 )
@@ -46,35 +50,59 @@ def _emit_quantize(builder, vector, codes, at, count, scale, inverse, totals):
     builder.store(builder.fadd(builder.load(sum_losses), loss), sum_losses)
 
 
+def _emit_centre(builder, row, center, per_unit, centred, at, count, largest):
+    """Centre `count` features from number `at` on; update the largest magnitude."""
+    doubles, bits = DOUBLE, I64
+    if count > 1:
+        doubles, bits = (ir.VectorType(item, count) for item in (doubles, bits))
+        per_unit = splat(builder, doubles, per_unit)
+    offset = bytes_of(builder, at, 8)
+    middle = load(builder, center, offset, doubles)
+    value = builder.fsub(row.load(builder, at, count), middle)
+    value = builder.fmul(value, per_unit)
+    store(builder, value, centred, offset)
+    # Magnitudes compare as their bits do, as integers; those of NaN are the largest.
+    no_sign = 2**63 - 1
+    no_sign = ir.Constant(bits, no_sign if count == 1 else [no_sign] * count)
+    magnitude = builder.and_(builder.bitcast(value, bits), no_sign)
+    builder.store(_larger(builder, magnitude, builder.load(largest)), largest)
+
+
+def _larger(builder, a, b):
+    return builder.select(builder.icmp_signed(">", a, b), a, b)
+
+
 @intrinsic
-def largest_magnitude(typingctx, vector):
-    """The largest absolute value of a vector of (d,) float64 without NaN."""
-    signature = types.float64(vector)
+def centre(typingctx, X, i, center, per_unit, centred):
+    """``centred = (X[i] - center) * per_unit``, all but X (d,) float64.
+
+    Returns the largest absolute value of them, NaN if one is NaN.
+    """
+    f8 = types.float64
+    signature = f8(X, types.intp, center, f8, centred)
 
     def generate(context, builder, signature, args):
-        struct = array_struct(context, builder, signature.args[0], args[0])
-        d = axis_length(builder, struct, 0)
+        row = row_of(context, builder, signature.args[0], *args[:2])
+        center, centred = (
+            array_struct(context, builder, signature.args[n], args[n]).data
+            for n in (2, 4)
+        )
         zero, one, chunk = (ir.Constant(I64, n) for n in (0, 1, _CHUNK))
-        whole = builder.mul(builder.udiv(d, chunk), chunk)
-        doubles = ir.VectorType(DOUBLE, _CHUNK)
+        whole = builder.mul(builder.udiv(row.length, chunk), chunk)
         ends = []
-        for item, suffix, start, stop, step in (
-            (doubles, f"v{_CHUNK}f64", zero, whole, chunk),
-            (DOUBLE, "f64", whole, d, one),
+        for count, start, stop, step in (
+            (_CHUNK, zero, whole, chunk),
+            (1, whole, row.length, one),
         ):
-            end = cgutils.alloca_once_value(builder, ir.Constant(item, None))
-            fabs = declare(builder, f"llvm.fabs.{suffix}", item, [item])
+            bits = I64 if count == 1 else ir.VectorType(I64, count)
+            end = cgutils.alloca_once_value(builder, ir.Constant(bits, None))
             with cgutils.for_range_slice(builder, start, stop, step) as (at, _):
-                value = load(builder, struct.data, bytes_of(builder, at, 8), item)
-                value, so_far = builder.call(fabs, [value]), builder.load(end)
-                is_larger = builder.fcmp_ordered(">", value, so_far)
-                builder.store(builder.select(is_larger, value, so_far), end)
+                pointers = row, center, args[3], centred
+                _emit_centre(builder, *pointers, at, count, end)
             ends.append(builder.load(end))
-        name = f"llvm.vector.reduce.fmax.v{_CHUNK}f64"
-        reduce = declare(builder, name, DOUBLE, [doubles])
-        whole, rest = builder.call(reduce, [ends[0]]), ends[1]
-        is_larger = builder.fcmp_ordered(">", whole, rest)
-        return builder.select(is_larger, whole, rest)
+        larger = partial(_larger, builder)
+        largest = larger(fold(builder, ends[0], larger), ends[1])
+        return builder.bitcast(largest, DOUBLE)
 
     return signature, generate
 
@@ -113,13 +141,13 @@ def quantize(typingctx, vector, codes, scale, inverse):
                 pointers = vector.data, codes.data
                 _emit_quantize(builder, *pointers, at, count, *args[2:], totals)
             for n, total in enumerate(map(builder.load, totals)):
-                for lane in range(count):
-                    at = ir.Constant(I32, lane)
-                    item = builder.extract_element(total, at) if count > 1 else total
-                    if n < 2:
-                        item = builder.sext(item, I64)
-                    add = builder.add if n < 2 else builder.fadd
-                    results[n] = add(results[n], item)
+                add = builder.add if n < 2 else builder.fadd
+                if n < 2:
+                    wide = I64 if count == 1 else ir.VectorType(I64, count)
+                    total = builder.sext(total, wide)
+                if count > 1:
+                    total = fold(builder, total, add)
+                results[n] = add(results[n], total)
         return context.make_tuple(builder, signature.return_type, results)
 
     return signature, generate

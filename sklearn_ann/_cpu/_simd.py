@@ -41,6 +41,7 @@ from sklearn_ann._cpu._ir import (
     bytes_of,
     constant,
     declare,
+    fold,
     load,
     pointer,
     splat,
@@ -261,32 +262,24 @@ def survivors(typingctx, dots, scales, sqnorms, i, panel, factor, base, limit):
 
 
 @intrinsic
-def lowest_bound(typingctx, dots, scales, sqnorms, i, factor):
-    """The smallest ``sqnorms[j] - scales[j] * factor * dots[p, i, j]`` of all panels p.
+def lowest_bound(typingctx, dots, scales, sqnorms, i, panel, factor):
+    """The smallest ``sqnorms[j] - scales[j] * factor * dots[i, j]`` of a panel.
 
-    As in ``survivors``, with a base of 0. `dots` has the shape (n_panels, 4, 64).
+    As in ``survivors``, with a base of 0.
     """
     f4 = types.float32
-    signature = f4(dots, scales, sqnorms, types.intp, f4)
+    signature = f4(dots, scales, sqnorms, types.intp, types.intp, f4)
 
     def generate(context, builder, signature, args):
-        *arrays, i, factor = args
-        floats, zero = ir.VectorType(FLOAT, PANEL), ir.Constant(FLOAT, 0.0)
-        lowest = cgutils.alloca_once_value(builder, constant(floats, float("inf")))
-        struct = array_struct(context, builder, signature.args[0], arrays[0])
-        with cgutils.for_range(builder, axis_length(builder, struct, 0)) as loop:
-            panel = loop.index
-            number = builder.add(builder.mul(panel, ir.Constant(I64, TILE)), i)
-            pointers = _panel_pointers(
-                context, builder, signature, arrays, number, panel
-            )
-            bound = _panel_bounds(builder, *pointers, factor, zero)
-            so_far = builder.load(lowest)
-            is_lower = builder.fcmp_ordered("<", bound, so_far)
-            builder.store(builder.select(is_lower, bound, so_far), lowest)
-        name = f"llvm.vector.reduce.fmin.v{PANEL}f32"
-        reduce = declare(builder, name, FLOAT, [floats])
-        return builder.call(reduce, [builder.load(lowest)])
+        *arrays, i, panel, factor = args
+        pointers = _panel_pointers(context, builder, signature, arrays, i, panel)
+        zero = ir.Constant(FLOAT, 0.0)
+        bound = _panel_bounds(builder, *pointers, factor, zero)
+
+        def smaller(a, b):
+            return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+        return fold(builder, bound, smaller)
 
     return signature, generate
 

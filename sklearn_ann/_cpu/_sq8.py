@@ -23,7 +23,7 @@ import numpy as np
 
 from sklearn_ann._cpu._distance import AHEAD, prefetch
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._quantize import largest_magnitude, quantize
+from sklearn_ann._cpu._quantize import centre, quantize
 from sklearn_ann._cpu._threads import cut, run_blocks
 from sklearn_ann._layout import OFFSET, PANEL, read_only
 
@@ -38,6 +38,7 @@ _BLOCK = 64 * PANEL
 @jit
 def encode_vector(
     centred,  # IN   (d,)  float64  vector minus centre, in units
+    largest,  # IN   float          their largest magnitude
     codes,    # OUT  (d,)  int8
     levels,   # IN   int            largest code
     unit,     # IN   float
@@ -47,7 +48,6 @@ def encode_vector(
     Returns its scale (float32; 0 if it is too long or too short to have one), the sum
     of its codes and of their squares, and its error, rounded up.
     """
-    largest = largest_magnitude(centred)
     if levels < 1 or largest > TOO_LONG or 0.0 < largest < TOO_SHORT:
         sums = quantize(centred, codes, 0.0, 0.0)
         return np.float32(0.0), sums[0], sums[1], np.sqrt(sums[2])
@@ -94,10 +94,9 @@ def _encode_rows(
         row = rows[j]
         if j + AHEAD < stop:
             prefetch(X, rows[j + AHEAD])
-        for t in range(d):
-            centred[t] = (np.float64(X[row, t]) - center[t]) * per_unit
+        largest = centre(X, row, center, per_unit, centred)
         scale, _, sum_squares, error = encode_vector(
-            centred, row_codes, 127, unit
+            centred, largest, row_codes, 127, unit
         )
         panel, lane = positions[j] // PANEL, positions[j] % PANEL
         for step in range(fours.shape[0]):
