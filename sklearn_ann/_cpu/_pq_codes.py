@@ -46,7 +46,7 @@ def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
     codebooks : ndarray of shape (m, dsub, 256), float32
         Codewords side by side; features past d are 0.
     halves : ndarray of shape (m, 256), float32
-        Half the squared length of each codeword; infinite where there is none.
+        Half the squared length of each codeword.
     n_threads : int
 
     Returns
