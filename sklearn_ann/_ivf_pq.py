@@ -131,8 +131,9 @@ class IVFPQNeighbors(IVFNeighbors):
     Notes
     -----
     A row takes `m_` bytes of codes (half as many with ``nbits=4``), 4 of a term of its
-    distance and 4 of its number, and each list has room for up to 63 rows more. Stored vectors come on top, with 4
-    bytes a feature in float32. `reconstruct` decodes, stored or not.
+    distance and 4 of its number, and each list has room for up to 63 rows more. Stored
+    vectors come on top, with 4 bytes a feature in float32. `reconstruct` decodes,
+    stored or not.
 
     The distance to a row is computed from one table for each query, not for each list:
     ``|q - c - r|^2 = |q - c|^2 + (|r|^2 + 2 c.r) - 2 q.r`` with the centroid c and the
