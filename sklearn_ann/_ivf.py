@@ -107,7 +107,7 @@ class IVFNeighbors(NeighborsBase):
         sqdists, probes = backend.knn(Q, index.centroids, nprobe, n_threads)
         # A query that is not finite has no lists at all.
         short = np.flatnonzero((sizes[probes].sum(axis=1) < k) & (probes[:, 0] >= 0))
-        while len(short):
+        while len(short) and nprobe < self.nlist_:
             # As many lists as do for all: rounds of twice as many.
             nprobe = min(2 * nprobe, self.nlist_)
             further, more = backend.knn(Q[short], index.centroids, nprobe, n_threads)

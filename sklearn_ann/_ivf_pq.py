@@ -282,7 +282,9 @@ class IVFPQNeighbors(IVFNeighbors):
     def _search(self, Q, k):
         index, backend = self._index, self._get_backend()
         factor = check_refine_factor(self.refine_factor, self._is_stored)
-        n_candidates = min(factor * k, int(index.lists.sizes.sum()))
+        n_candidates = k
+        if factor > 1:
+            n_candidates = min(factor * k, int(index.lists.sizes.sum()))
         nprobe = min(check_nprobe(self.nprobe), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
         known, probes = self._probe(index, Q, nprobe, n_candidates, n_threads)

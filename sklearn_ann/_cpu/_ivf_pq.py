@@ -146,20 +146,19 @@ def _scan_lists(
     counts, marks, values, positions = block[6:]
     longest, is_paired = values.shape[1] - PANEL, index.is_paired
     by_panel = terms.reshape(-1, PANEL)
-    members, ranks, starts = group_by_list(ranked, len(offsets) - 1)
-    visited = np.flatnonzero(starts[1:] > starts[:-1])
-    for number in range(len(visited)):
-        probe, ahead = visited[number], visited[min(number + 1, len(visited) - 1)]
+    lists, starts, members, ranks = group_by_list(ranked, len(offsets) - 1)
+    for n_before in range(len(lists)):
+        probe, ahead = lists[n_before], lists[min(n_before + 1, len(lists) - 1)]
         first, last = offsets[probe], offsets[probe + 1] - 1
         distance, end = offsets[ahead] - first, offsets[ahead + 1]
-        for at in range(starts[probe], starts[probe + 1]):
+        for at in range(starts[n_before], starts[n_before + 1]):
             i = members[at]
             base, step, count = known[i, ranks[at]], steps[i], counts[i]
             threshold, lowest = thresholds[i], base + bases[i]
             limit = _limit(threshold, lowest, errors[i])
             for place in range(first, last + 1):
                 panel, part = panels[place], (place - first) % 2
-                if at == starts[probe] and place + distance < end:
+                if at == starts[n_before] and place + distance < end:
                     # The first query brings the next list into the cache.
                     prefetch(codes, panels[place + distance])
                     prefetch(by_panel, panels[place + distance])
