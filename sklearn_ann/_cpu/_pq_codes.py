@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._codewords import ROWS, add_part, nearest_codewords
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._pq_simd import nearest_codeword
 from sklearn_ann._cpu._threads import cut, run_blocks, split
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 
 # Rows that a thread encodes at a time.
-_BLOCK = 1024
+_BLOCK = 256
 
 
 @jit
@@ -24,14 +24,21 @@ def _encode(
     halves,     # IN   (m, 256)         float32   half the squared lengths
     codes,      # OUT  (n, m)           uint8
 ):
-    m, dsub, _ = codebooks.shape
-    residual = np.zeros(m * dsub, np.float32)
-    for i in range(start, stop):
-        label = labels[i]
-        for t in range(X.shape[1]):
-            residual[t] = np.float64(X[i, t]) - np.float64(centroids[label, t])
-        for j in range(m):
-            codes[i, j] = nearest_codeword(codebooks, halves, j, residual)
+    (n, d), (m, dsub, _) = (stop - start, X.shape[1]), codebooks.shape
+    # Whole groups of rows; zeros behind the features and the rows.
+    padded = -(-n // ROWS) * ROWS
+    residuals = np.zeros((padded, m * dsub), np.float32)
+    found = np.empty((padded, m), np.uint8)
+    for i in range(n):
+        label = labels[start + i]
+        for t in range(d):
+            known = np.float64(centroids[label, t])
+            residuals[i, t] = np.float64(X[start + i, t]) - known
+    # A codebook stays in the L1 cache for all rows of the block.
+    for j in range(m):
+        for i in range(0, n, ROWS):
+            nearest_codewords(codebooks, halves, j, residuals, i, found)
+    codes[start:stop] = found[:n]
 
 
 def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
@@ -73,15 +80,12 @@ def _accumulate(
     sums,       # OUT  (m, 256, dsub)   float64
     sizes,      # OUT  (m, 256)         int64
 ):
-    dsub = sums.shape[2]
-    for j in range(start, stop):
-        sums[j] = 0.0
-        sizes[j] = 0
-        for i in range(residuals.shape[0]):
-            code = codes[i, j]
-            sizes[j, code] += 1
-            for t in range(dsub):
-                sums[j, code, t] += residuals[i, j * dsub + t]
+    sums[start:stop] = 0.0
+    sizes[start:stop] = 0
+    for i in range(residuals.shape[0]):
+        for j in range(start, stop):
+            sizes[j, codes[i, j]] += 1
+            add_part(sums, j, codes[i, j], residuals, i)
 
 
 def accumulate_codewords(residuals, codes, dsub, n_threads):

@@ -1,9 +1,10 @@
-"""Vector arithmetic of product quantization, as LLVM IR.
+"""Vector arithmetic of the search among codes, as LLVM IR.
 
-Three things: the nearest codeword, a sum of table entries for 64 codes at once, and the
+Tables of floats to bytes, sums of table entries for 64 codes at once, and the
 comparison of 64 such sums with a limit. With AVX-512 VBMI a table of 256 bytes is held
 in four registers and 64 codes are looked up by two byte permutes (after Quicker ADC:
-Andre, Kermarrec and Le Scouarnec, 2019); elsewhere the look-ups are plain loads.
+Andre, Kermarrec and Le Scouarnec, 2019); elsewhere the look-ups are plain loads, but
+for codes of 4 bits, whose tables of 16 bytes every byte shuffle looks up.
 """
 
 from __future__ import annotations
@@ -37,7 +38,6 @@ from sklearn_ann._cpu._simd import target_features
 from sklearn_ann._layout import CODEWORDS, NIBBLES, PANEL
 
 _HAS_PERMUTE = {"avx512vbmi", "avx512bw"} <= target_features()
-_HAS_FMA = "fma" in target_features()
 
 # Shuffles of 16 bytes, and their number of lanes; the widest comes last.
 _SHUFFLES = [
@@ -52,79 +52,6 @@ _SHUFFLES = [
 # Whether pairs of codes are looked up code by code. Where there is a permute, one table
 # of both takes no longer and is more exact.
 SPLITS_PAIRS = bool(_SHUFFLES) and not _HAS_PERMUTE
-
-_LANES = 16  # floats in one vector
-_VECTORS = CODEWORDS // (2 * _LANES)  # of accumulators: half of the codewords at a time
-
-
-def _multiply_subtract(builder, x, y, z):
-    """``z - x * y``, in one step where the processor has one."""
-    if not _HAS_FMA:
-        return builder.fsub(z, builder.fmul(x, y))
-    fma = declare(builder, f"llvm.fma.v{_LANES}f32", z.type, [z.type] * 3)
-    return builder.call(fma, [builder.fneg(x), y, z])
-
-
-def _emit_scores(builder, codewords, halves, vector, dsub):
-    """``|c|^2 / 2 - c.v`` of 128 codewords: the smallest belongs to the nearest."""
-    floats = ir.VectorType(FLOAT, _LANES)
-    scores = []
-    for v in range(_VECTORS):
-        start = load(builder, halves, ir.Constant(I64, 4 * _LANES * v), floats)
-        scores.append(cgutils.alloca_once_value(builder, start))
-    with cgutils.for_range(builder, dsub) as loop:
-        feature = load(builder, vector, bytes_of(builder, loop.index, 4), FLOAT)
-        feature = splat(builder, floats, feature)
-        at = bytes_of(builder, loop.index, 4 * CODEWORDS)
-        for v, score in enumerate(scores):
-            offset = builder.add(at, ir.Constant(I64, 4 * _LANES * v))
-            words = load(builder, codewords, offset, floats)
-            value = _multiply_subtract(builder, feature, words, builder.load(score))
-            builder.store(value, score)
-    return [builder.load(score) for score in scores]
-
-
-@intrinsic
-def nearest_codeword(typingctx, codebooks, halves, j, vector):
-    """Number of the codeword of sub-quantizer j nearest to its part of a vector.
-
-    The smaller one among equally near ones, in float32 arithmetic.
-    """
-    signature = types.intp(codebooks, halves, types.intp, vector)
-
-    def generate(context, builder, signature, args):
-        codebooks, halves, j, vector = args
-        structs = (
-            array_struct(context, builder, signature.args[at], args[at])
-            for at in (0, 1, 3)
-        )
-        codebooks, halves, vector = structs
-        dsub = axis_length(builder, codebooks, 1)
-        size = builder.mul(dsub, ir.Constant(I64, 4 * CODEWORDS))
-        codewords = pointer(builder, codebooks.data, builder.mul(j, size), I8)
-        halves = pointer(builder, halves.data, bytes_of(builder, j, 4 * CODEWORDS), I8)
-        part = builder.mul(bytes_of(builder, j, 4), dsub)
-        vector = pointer(builder, vector.data, part, I8)
-        floats, ints = ir.VectorType(FLOAT, _LANES), ir.VectorType(I32, _LANES)
-        best, numbers = constant(floats, float("inf")), constant(ints, 0)
-        for half in range(2):
-            at = ir.Constant(I64, 4 * _LANES * _VECTORS * half)
-            operands = (pointer(builder, base, at, I8) for base in (codewords, halves))
-            scores = _emit_scores(builder, *operands, vector, dsub)
-            for v, score in enumerate(scores):
-                first = _LANES * (_VECTORS * half + v)
-                these = ir.Constant(ints, list(range(first, first + _LANES)))
-                is_less = builder.fcmp_ordered("<", score, best)
-                best = builder.select(is_less, score, best)
-                numbers = builder.select(is_less, these, numbers)
-        lowest = fold(builder, best, partial(pick, builder, "<"))
-        is_best = builder.fcmp_ordered("==", best, splat(builder, floats, lowest))
-        numbers = builder.select(is_best, numbers, constant(ints, CODEWORDS))
-        name = f"llvm.vector.reduce.smin.v{_LANES}i32"
-        number = builder.call(declare(builder, name, I32, [ints]), [numbers])
-        return builder.sext(number, I64)
-
-    return signature, generate
 
 
 def _table(context, builder, array_type, array, i, j):
