@@ -228,8 +228,8 @@ class IVFPQNeighbors(IVFNeighbors):
             coarse = self._index_centroids(centroids, centroids)
             empty = self._empty_index(coarse, codewords, centroids)
             rows = pair_codes(codes) if empty.is_paired else codes
-            arguments = None, self._storage, self._get_backend()
-            return place_codes(empty, rows, labels, *arguments)
+            machine = self._storage, self._get_backend(), self._n_threads(codes.size)
+            return place_codes(empty, rows, labels, None, *machine)
 
         self._fit(centroids, build)
         self.n_iter_ = 0
@@ -270,7 +270,8 @@ class IVFPQNeighbors(IVFNeighbors):
         arguments = index.centroids.X, index.codebooks, index.halves, n_threads
         codes = backend.encode_pq(X, labels, *arguments)
         stored = X if is_stored else None
-        return place_codes(index, codes, labels, stored, self._storage, backend)
+        machine = self._storage, backend, n_threads
+        return place_codes(index, codes, labels, stored, *machine)
 
     def _reconstruction_error(self, index, X):
         rows = np.arange(0, len(X), -(-len(X) // _ERROR_SAMPLE))

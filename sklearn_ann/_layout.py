@@ -70,7 +70,8 @@ class IVFPQIndex(NamedTuple):
     centroids: FlatIndex
     lists: InvertedLists
     owners: np.ndarray  # (n_panels,)  int64  list of each panel
-    codebooks: np.ndarray  # (m, dsub, 256)  float32  codewords side by side
+    codewords: np.ndarray  # (m, 256, dsub)  float32  one after the other
+    codebooks: np.ndarray  # (m, dsub, 256)  float32  the same side by side
     halves: np.ndarray  # (m, 256)  float32  half their squared lengths
     radii: np.ndarray  # (m,)  float64  the largest length of a codeword
     is_paired: bool  # whether a code is two of 4 bits, of two parts of the vector

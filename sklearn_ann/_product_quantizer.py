@@ -189,12 +189,14 @@ def empty_pq_index(centroids, codewords, nbits, X):
         Of the dtype that stored vectors will have.
     """
     codewords = pair_codewords(codewords) if nbits == 4 else codewords
+    codewords = _repeat_first(codewords, CODEWORDS)
     codebooks, halves = arrange_codebooks(codewords)
     lengths = np.sqrt(2.0 * halves.astype(np.float64))
     return IVFPQIndex(
         centroids=centroids,
         lists=empty_lists(len(centroids.X)),
         owners=np.empty(0, np.int64),
+        codewords=codewords,
         codebooks=codebooks,
         halves=halves,
         radii=lengths.max(axis=1) * (1 + 1e-6),
@@ -207,7 +209,7 @@ def empty_pq_index(centroids, codewords, nbits, X):
     )
 
 
-def place_codes(index, rows, labels, X, storage, backend):
+def place_codes(index, rows, labels, X, storage, backend, n_threads):
     """A new index with the codes of more rows in their lists.
 
     Parameters
@@ -222,6 +224,7 @@ def place_codes(index, rows, labels, X, storage, backend):
         Vectors to keep too; the first ones by reference.
     storage : GrowingArrays
     backend : module
+    n_threads : int
     """
     n = int(index.lists.sizes.sum())
     if n + len(rows) > _MOST_ROWS:
@@ -239,7 +242,8 @@ def place_codes(index, rows, labels, X, storage, backend):
     # Never in place: what tells that a position is empty is seen by searches under way.
     terms = np.full(n_panels * PANEL, np.inf, np.float32)
     terms[: len(index.terms)] = index.terms
-    backend.place_codes(rows, order, positions, owners, index, codes, terms)
+    places = order, positions, owners
+    backend.place_codes(rows, *places, index, codes, terms, n_threads)
     if not np.isfinite(terms[positions]).all():
         raise ValueError(_TOO_LONG)
     clear_empty(codes, terms, len(index.codes))

@@ -262,7 +262,7 @@ def test_codes_take_the_bytes_they_say(m, nbits, code_bytes, rng):
     index = make(nlist=1, m=m, nbits=nbits).fit(X)
     assert index.m_ == m
     size = len(pickle.dumps(index, protocol=5))
-    arranged = 4 * 256 * (24 + 6)
+    arranged = 4 * 256 * (2 * 24 + 6)
     fixed = index.codebooks_.nbytes + arranged + index.cluster_centers_.nbytes
     assert len(X) * (code_bytes + 4 + 4) < size
     assert size < len(X) * (code_bytes + 4 + 4) + fixed + 8_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_ann._cpu._codewords import ROWS, add_part, nearest_codewords
+from sklearn_ann._cpu._distance import AHEAD, prefetch
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._threads import cut, run_blocks, split
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
@@ -116,6 +117,8 @@ def accumulate_codewords(residuals, codes, dsub, n_threads):
 
 @jit
 def _place(
+    start,      # IN   int                first place to fill
+    stop,       # IN   int                one past the last
     codes,      # IN   (n, m)             uint8
     order,      # IN   (n,)               int64   rows, list by list
     positions,  # IN   (n,)               int64   where they go
@@ -125,23 +128,30 @@ def _place(
     terms,      # OUT  (n_panels * 64,)   float32
 ):
     centroids, center = index.centroids.X, index.centroids.center
-    codebooks = index.codebooks
-    d, dsub = centroids.shape[1], codebooks.shape[1]
-    for place in range(len(order)):
+    codewords = index.codewords
+    m, _, dsub = codewords.shape
+    # Sums side by side do not wait for each other.
+    double, parts, label = np.zeros(m * dsub), np.empty(dsub), -1
+    for place in range(start, stop):
         row, position = order[place], positions[place]
-        panel, lane, term = position // PANEL, position % PANEL, 0.0
-        label = owners[panel]
-        for j in range(codes.shape[1]):
-            code, first = codes[row, j], j * dsub
+        if place + AHEAD < stop:
+            prefetch(codes, order[place + AHEAD])
+        panel, lane = position // PANEL, position % PANEL
+        if owners[panel] != label:
+            label = owners[panel]
+            for t in range(centroids.shape[1]):
+                double[t] = 2.0 * (np.float64(centroids[label, t]) - center[t])
+        parts[:] = 0.0
+        for j in range(m):
+            code = codes[row, j]
             panels[panel, j, lane] = code
-            for s in range(min(dsub, d - first)):
-                t = first + s
-                word, known = np.float64(codebooks[j, s, code]), centroids[label, t]
-                term += word * (word + 2.0 * (np.float64(known) - center[t]))
-        terms[position] = term
+            for s in range(dsub):
+                word = np.float64(codewords[j, code, s])
+                parts[s] += word * (word + double[j * dsub + s])
+        terms[position] = parts.sum()
 
 
-def place_codes(codes, order, positions, owners, index, panels, terms):
+def place_codes(codes, order, positions, owners, index, panels, terms, n_threads):
     """Write codes of rows, and their terms, to positions.
 
     Parameters
@@ -156,9 +166,15 @@ def place_codes(codes, order, positions, owners, index, panels, terms):
         Its centroids and codebooks are used.
     panels, terms : ndarray
         Written as ``IVFPQIndex`` lays them out.
+    n_threads : int
     """
     inputs = map(read_only, (codes, order, positions, owners))
-    _place(*inputs, index, panels, terms)
+    args = *inputs, index, panels, terms
+    run_blocks(
+        lambda start, stop: _place(start, stop, *args),
+        cut(len(order), _BLOCK),
+        n_threads,
+    )
 
 
 @jit
@@ -169,12 +185,12 @@ def decode_pq(
 ):
     """The vector that the codes at a position stand for."""
     panel, lane = position // PANEL, position % PANEL
-    centroids, codebooks, codes = index.centroids.X, index.codebooks, index.codes
-    label, dsub = index.owners[panel], codebooks.shape[1]
-    for j in range(codebooks.shape[0]):
+    centroids, codewords, codes = index.centroids.X, index.codewords, index.codes
+    label, dsub = index.owners[panel], codewords.shape[2]
+    for j in range(codewords.shape[0]):
         code, first = codes[panel, j, lane], j * dsub
         for s in range(min(dsub, decoded.shape[1] - first)):
-            word = np.float64(codebooks[j, s, code])
+            word = np.float64(codewords[j, code, s])
             decoded[0, first + s] = np.float64(centroids[label, first + s]) + word
 
 
