@@ -238,7 +238,7 @@ class IVFPQNeighbors(IVFNeighbors):
 
     def _empty_index(self, coarse, codewords, X):
         self.m_, self.codebooks_ = len(codewords), codewords
-        return empty_pq_index(coarse, codewords, self.nbits, X[:0])
+        return empty_pq_index(coarse, codewords, self.nbits, X.dtype)
 
     def _train_codewords(self, X, labels, centroids):
         """Codebooks for the residuals of X."""

@@ -176,7 +176,7 @@ def train_codewords(residuals, m, n_codewords, seed, backend, n_threads, verbose
     return np.ascontiguousarray(codewords)
 
 
-def empty_pq_index(centroids, codewords, nbits, X):
+def empty_pq_index(centroids, codewords, nbits, dtype):
     """An index without rows.
 
     Parameters
@@ -185,8 +185,8 @@ def empty_pq_index(centroids, codewords, nbits, X):
     codewords : ndarray of shape (m, n_codewords, dsub), float32
     nbits : int
         With 4, a byte of the index has two codes.
-    X : ndarray of shape (0, d)
-        Of the dtype that stored vectors will have.
+    dtype : dtype
+        Of vectors that may be stored.
     """
     codewords = pair_codewords(codewords) if nbits == 4 else codewords
     codewords = _repeat_first(codewords, CODEWORDS)
@@ -205,7 +205,7 @@ def empty_pq_index(centroids, codewords, nbits, X):
         terms=np.empty(0, np.float32),
         largest_term=0.0,
         ids=np.empty(0, np.int32),
-        X=X,
+        X=np.empty((0, centroids.X.shape[1]), dtype),
     )
 
 

@@ -1,6 +1,8 @@
 """IVFPQNeighbors against the oracle: exact among what the codes stand for."""
 
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -266,6 +268,15 @@ def test_codes_take_the_bytes_they_say(m, nbits, code_bytes, rng):
     fixed = index.codebooks_.nbytes + arranged + index.cluster_centers_.nbytes
     assert len(X) * (code_bytes + 4 + 4) < size
     assert size < len(X) * (code_bytes + 4 + 4) + fixed + 8_000
+
+
+def test_vectors_that_are_not_stored_are_let_go(rng):
+    X = rng.standard_normal((300, 20)).astype(np.float32)
+    index, vectors = make(nlist=2, m=4).fit(X), weakref.ref(X)
+    del X
+    gc.collect()
+    assert vectors() is None
+    assert index.ntotal == 300
 
 
 @pytest.mark.parametrize(("nbits", "m"), [(8, 3), (6, 3), (4, 5)])
