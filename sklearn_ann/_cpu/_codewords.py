@@ -37,6 +37,7 @@ _CHUNK = 8  # features that are added at a time
 # them: accumulators for all must be there at once.
 ROWS = 4
 _LANES, _VECTORS = (16, 4) if "avx512f" in target_features() else (8, 2)
+_CHUNKS = CODEWORDS // (_LANES * _VECTORS)
 
 _HAS_FMA = "fma" in target_features()
 
@@ -49,14 +50,13 @@ def _multiply_subtract(builder, x, y, z):
     return builder.call(fma, [builder.fneg(x), y, z])
 
 
-def _emit_scores(builder, words, halves, parts, dsub):
-    """``|c|^2 / 2 - c.v`` of some codewords c: the smallest belongs to the nearest.
+def _emit_scores(builder, words, start, parts, dsub):
+    """``start - c.v`` of some codewords c, from the pointer `words` on.
 
-    Both pointers are to the first of these codewords; `parts` are those to each v.
+    `start` has a vector for each register of codewords, `parts` a pointer to each v.
     """
     floats = ir.VectorType(FLOAT, _LANES)
     sizes = [ir.Constant(I64, 4 * _LANES * v) for v in range(_VECTORS)]
-    start = [load(builder, halves, size, floats) for size in sizes]
     scores = [[cgutils.alloca_once_value(builder, v) for v in start] for _ in parts]
     with cgutils.for_range(builder, dsub) as loop:
         at = bytes_of(builder, loop.index, 4 * CODEWORDS)
@@ -117,11 +117,15 @@ def nearest_codewords(typingctx, codebooks, halves, j, vectors, i, codes):
             )
             for _ in rows
         ]
-        n_chunks = CODEWORDS // (_LANES * _VECTORS)
-        with cgutils.for_range(builder, ir.Constant(I64, n_chunks)) as loop:
+        with cgutils.for_range(builder, ir.Constant(I64, _CHUNKS)) as loop:
             at = bytes_of(builder, loop.index, 4 * _LANES * _VECTORS)
-            chunk = (pointer(builder, base, at, I8) for base in (words, halves))
-            scores = _emit_scores(builder, *chunk, parts, dsub)
+            chunk, half = (pointer(builder, base, at, I8) for base in (words, halves))
+            # |c|^2 / 2 - c.v is the smallest for the nearest.
+            start = [
+                load(builder, half, ir.Constant(I64, 4 * _LANES * v), floats)
+                for v in range(_VECTORS)
+            ]
+            scores = _emit_scores(builder, chunk, start, parts, dsub)
             first = builder.mul(loop.index, ir.Constant(I64, _LANES * _VECTORS))
             first = splat(builder, ints, builder.trunc(first, I32))
             for (best, numbers), of_part in zip(state, scores, strict=True):
@@ -136,6 +140,40 @@ def nearest_codewords(typingctx, codebooks, halves, j, vectors, i, codes):
             number = _emit_smallest(builder, *map(builder.load, found))
             at = builder.add(builder.mul(row, m), j)
             store(builder, builder.trunc(number, I8), codes.data, at)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def multiply_part(typingctx, codebooks, j, vector, tables, i):
+    """To ``tables[i, j]``: -2 times the products of a part of a vector and codewords."""
+    intp = types.intp
+    signature = types.void(codebooks, intp, vector, tables, intp)
+
+    def generate(context, builder, signature, args):
+        codebooks, j, vector, tables, i = args
+        codebooks, vector, tables = (
+            array_struct(context, builder, signature.args[at], array)
+            for at, array in ((0, codebooks), (2, vector), (3, tables))
+        )
+        m, dsub = (axis_length(builder, codebooks, axis) for axis in (0, 1))
+        first = builder.mul(j, dsub)
+        part = pointer(builder, vector.data, bytes_of(builder, first, 4), I8)
+        at = bytes_of(builder, first, 4 * CODEWORDS)
+        words = pointer(builder, codebooks.data, at, I8)
+        number = builder.add(builder.mul(i, m), j)
+        at = bytes_of(builder, number, 4 * CODEWORDS)
+        table = pointer(builder, tables.data, at, I8)
+        floats = ir.VectorType(FLOAT, _LANES)
+        start = [constant(floats, 0.0)] * _VECTORS
+        with cgutils.for_range(builder, ir.Constant(I64, _CHUNKS)) as loop:
+            at = bytes_of(builder, loop.index, 4 * _LANES * _VECTORS)
+            chunk = pointer(builder, words, at, I8)
+            (products,) = _emit_scores(builder, chunk, start, [part], dsub)
+            for v, product in enumerate(products):
+                offset = builder.add(at, ir.Constant(I64, 4 * _LANES * v))
+                store(builder, builder.fadd(product, product), table, offset)
         return context.get_dummy_value()
 
     return signature, generate

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._codewords import multiply_part
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS, round_table, table_range
-from sklearn_ann._layout import CODEWORDS, NIBBLES
+from sklearn_ann._layout import NIBBLES
 
 # Relative error of the float32 sums, for each feature of a sub-space and each entry:
 # some units in the last place of the largest term.
@@ -34,14 +35,11 @@ def fill_tables(
     for t in range(Q.shape[1]):
         centred[t] = np.float64(Q[query, t]) - center[t]
     for j in range(m):
-        table, square = tables[i, j], 0.0
-        table[:] = 0.0
+        multiply_part(codebooks, j, centred, tables, i)
+        square = 0.0
         for s in range(dsub):
-            factor = np.float32(-2.0) * centred[j * dsub + s]
-            square += np.float64(factor) * np.float64(factor)
-            words = codebooks[j, s]
-            for c in range(CODEWORDS):
-                table[c] += factor * words[c]
+            double = 2.0 * np.float64(centred[j * dsub + s])
+            square += double * double
         error += np.sqrt(square) * radii[j]
     error *= (dsub + m + 16) * _ROUNDING
     if SPLITS_PAIRS and index.is_paired:
