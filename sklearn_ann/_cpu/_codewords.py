@@ -147,7 +147,7 @@ def nearest_codewords(typingctx, codebooks, halves, j, vectors, i, codes):
 
 @intrinsic
 def multiply_part(typingctx, codebooks, j, vector, tables, i):
-    """To ``tables[i, j]``: -2 times the products of a part of a vector and codewords."""
+    """``tables[i, j]``: -2 times the products of part j of a vector and codewords."""
     intp = types.intp
     signature = types.void(codebooks, intp, vector, tables, intp)
 
