@@ -305,8 +305,8 @@ class IVFPQNeighbors(IVFNeighbors):
         return backend.radius_ivf_pq(Q, index, probes, sqradius, n_threads)
 
     def _n_threads_for(self, nq, nprobe):
-        share = nprobe / self.nlist_
-        return self._n_threads(int(nq * self._index.codes.size * share))
+        index, share = self._index, nprobe / self.nlist_
+        return self._n_threads(int(nq * (index.codes.size * share + index.halves.size)))
 
     # -- looking at the index --------------------------------------------------------
 

@@ -37,6 +37,10 @@ from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 # Bytes of rounded tables of a block of queries: they stay in the L2 cache.
 _TABLE_BYTES = 2**17
 
+# Products, as ``limit_threads`` counts them, in the time that it takes to look a code up,
+# to multiply an entry of a codebook, and to measure a feature of a scattered row.
+_PER_CODE, _PER_ENTRY, _PER_FEATURE = 12, 16, 256
+
 # No finite sum exceeds it, empty positions do.
 _NO_LIMIT = 3e38
 
@@ -253,8 +257,9 @@ def scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
     args = read_only(Q), read_only(probes), read_only(probe_sqdists), index
     nq, m = len(Q), len(index.codebooks)
     sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
-    per_query = index.codes.size * probes.shape[1] // len(index.lists.sizes)
-    n_threads = limit_threads(n_threads, nq, per_query)
+    n_codes = index.codes.size * probes.shape[1] // len(index.lists.sizes)
+    n_products = n_codes * _PER_CODE + index.codebooks.size * _PER_ENTRY
+    n_threads = limit_threads(n_threads, nq, n_products)
     most = max(1, _TABLE_BYTES // (m * CODEWORDS))
     n_blocks = -(-nq // (most * n_threads)) * n_threads
     run_blocks(
@@ -355,7 +360,8 @@ def refine(Q, X, candidates, k, n_threads):
     """
     sqdists, ids = np.empty((len(Q), k)), np.empty((len(Q), k), np.int64)
     args = read_only(Q), read_only(X), read_only(candidates), sqdists, ids
-    n_threads = limit_threads(n_threads, len(Q), candidates.shape[1] * Q.shape[1])
+    n_products = candidates.shape[1] * Q.shape[1] * _PER_FEATURE
+    n_threads = limit_threads(n_threads, len(Q), n_products)
     run_blocks(
         lambda start, stop: _refine(start, stop, *args),
         split(len(Q), n_threads),

@@ -35,8 +35,10 @@ _CANDIDATE_BYTES = 2**23
 
 # Below this many products per thread, about 0.3 ms, waking another thread up costs more
 # than it saves. A single query waits for memory: it takes as long as 8 out of a batch.
+# To encode a query and to choose its neighbours takes as long as some products too.
 _MIN_WORK = 2**27
 _QUERIES_PER_READ = 8
+_PRODUCTS_PER_QUERY = 2**19
 
 
 @jit
@@ -222,7 +224,8 @@ def knn(Q, index, k, n_threads):
 
 def limit_threads(n_threads, nq, products_per_query):
     """No more threads than have enough to do."""
-    work = max(nq, _QUERIES_PER_READ) * products_per_query
+    products = products_per_query + _PRODUCTS_PER_QUERY
+    work = max(nq, _QUERIES_PER_READ) * products
     return max(1, min(n_threads, work // _MIN_WORK))
 
 
