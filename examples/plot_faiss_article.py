@@ -254,5 +254,5 @@ plt.show()
 # them. For the codes they hardly count: a row that is read costs eight bytes and eight
 # look-ups. Where the curves start is what does not depend on the number of vectors: the
 # call, the centroids, and for the codes the table. So the more vectors there are, the
-# further the codes are ahead in time, as they are in memory from the first one on. What
-# they find is decided by ``m`` and by refinement.
+# further the codes are ahead, in time as in memory. What they find is decided by ``m``
+# and by refinement.
