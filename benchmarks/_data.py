@@ -14,7 +14,7 @@ N_QUERIES = 1000
 
 _BESIDE_CHECKOUT = Path(__file__).resolve().parents[2] / "shared" / "data"
 _DEBIAN_FASHION = Path("/usr/share/datasets/fashion-mnist")
-_QUICK_ROWS = {"sentences": 3000, "sift": 50_000, "fashion-mnist": 10_000}
+_QUICK_ROWS = {"sentences": 3000, "sift": 20_000, "fashion-mnist": 10_000}
 
 # The oracle works on this many distances at a time.
 _CHUNK = 2**24

@@ -20,7 +20,7 @@ _START = time.perf_counter()
 # and OpenBLAS spin for a while after a call, and one busy core of two makes some peers
 # five times slower. After so many attempts it begins anyway, and that is reported.
 _SETTLE = 0.05
-_ATTEMPTS = 100
+ATTEMPTS = 100
 
 # A request repeats a fast call until this many seconds are filled.
 _FILL = 0.005
@@ -37,11 +37,22 @@ _BUDGET = 20.0
 _DROPPED = ("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "FAISS_", "NUMBA_CPU_")
 
 
+# The tiers of processors that this one is not. The name alone would leave Numba with
+# the features of this one.
+_AVX2 = "+avx,+avx2,+bmi,+bmi2,+cx16,+f16c,+fma,+fxsr,+lzcnt,+movbe,+pclmul,+popcnt,"
+_AVX2 += "+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave,+xsaveopt"
+TIERS = {
+    "avx2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": _AVX2},
+    "portable": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
+}
+
+
 class PeerProcess(NamedTuple):
-    """How to start a peer: ``module:class`` and environment variables."""
+    """How to start a peer: ``module:class``, environment variables, and arguments."""
 
     peer: str
     environment: dict = {}
+    arguments: tuple = ()
 
 
 def log(text):
@@ -81,6 +92,11 @@ def on_each_blas(name, peer):
     }
 
 
+def faiss_index(key, environment):
+    """A process with an index that Faiss's index_factory makes of a key."""
+    return PeerProcess("_ivf_peers:FaissFactory", environment, (key,))
+
+
 class Worker:
     """A peer in a process of its own."""
 
@@ -88,7 +104,7 @@ class Worker:
         self.peer = start.peer
         script = Path(__file__).with_name("_worker.py")
         self.process = subprocess.Popen(
-            [sys.executable, script, start.peer],
+            [sys.executable, script, start.peer, *map(str, start.arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=clean_environment(start.environment),
@@ -227,7 +243,7 @@ def measure(
         first = n_done * span % (n_queries - span + 1)
         for name in waiting:
             fill = int(min(max(_FILL / last[name], 1), _MAX_LOOPS))
-            timings[name].n_disturbed += not _settle(1 if quick else _ATTEMPTS)
+            timings[name].n_disturbed += not settle(1 if quick else ATTEMPTS)
             warm_up = last[name] < _SLOW
             request = "time", first, nq, loops or fill, warm_up
             if n_singles:
@@ -242,7 +258,7 @@ def measure(
     return timings
 
 
-def _settle(n_attempts):
+def settle(n_attempts):
     """Wait until the machine is idle; whether it was at last."""
     for _ in range(n_attempts):
         before = _busy_ticks()

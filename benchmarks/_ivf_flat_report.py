@@ -1,9 +1,9 @@
 """The results of ``ivf_flat.py`` as Markdown and as a plot, and their bars."""
 
-from pathlib import Path
 from statistics import median
 
-from _harness import log
+from _curve_report import curve_table, fastest_table, plot_curves, recall_bars
+from _ivf_measure import RECALL
 from _report import bar, bars_table, disturbances, document, setting, table
 
 # What is asked of ratios to Faiss: data, nlist, nprobe, queries, threads; bar, stretch.
@@ -17,7 +17,6 @@ _RATIO_BARS = [
     ("sentences", 50, 10, 1000, 2, 5.0, 10.0),
     ("sentences", 50, 10, 1, 1, 2.0, 4.0),
 ]
-_RECALL = 0.95
 _RECALL_BAR = 1.0, 2.0
 _TRAINING_BAR = 2.0, 4.0
 _ADDING_BAR = 2.0, 4.0
@@ -32,7 +31,7 @@ def bars(results):
     """Rows (what, measured, bar, stretch, verdict) for all that was measured."""
     return [
         *_speed_bars(results.get("speed", [])),
-        *_recall_bars(results.get("curve", [])),
+        *recall_bars(results.get("curve", []), *_RECALL_BAR),
         *_training_bars(results.get("training")),
         *_memory_bars(results.get("memory", [])),
         *_answer_bars(results),
@@ -48,28 +47,6 @@ def _speed_bars(lines):
             case = setting(f"{data}, {nlist=}, {nprobe=}", queries, threads)
             ratio = line["ratios"]["Faiss IVFFlat"]
             yield bar(f"{case}: x Faiss IVFFlat", ratio, *limits)
-
-
-def _recall_bars(cases):
-    best = _best_with_recall([case for case in cases if case["data"] == "sift"])
-    theirs = [x["queries_per_second"] for x in best if x["peer"].startswith("Faiss")]
-    ours = [x["queries_per_second"] for x in best if x["peer"] == "ours"]
-    if ours and theirs:
-        what = f"sift, recall@10 >= {_RECALL}, 1000 queries, 2 threads: x best of Faiss"
-        yield bar(what, max(ours) / max(theirs), *_RECALL_BAR)
-
-
-def _best_with_recall(cases):
-    """The fastest setting of each peer in each case that has the recall."""
-    best = {}
-    for case in cases:
-        for point in case["points"]:
-            key = case["data"], case["nlist"], point["peer"]
-            others = best.get(key, {"queries_per_second": 0.0})
-            is_faster = point["queries_per_second"] > others["queries_per_second"]
-            if point["recall"] >= _RECALL and is_faster:
-                best[key] = {"data": key[0], "nlist": key[1], **point}
-    return list(best.values())
 
 
 def _training_bars(result):
@@ -135,35 +112,13 @@ def _peer_times(lines):
     return table(head, rows) + "\n\n" + disturbances(lines)
 
 
-def _point(point):
-    setting = ", ".join(f"{key}={value}" for key, value in point["parameters"].items())
-    found = point["recall"], point["queries_per_second"], 1e3 * point["seconds"]
-    return point["peer"], setting, f"{found[0]:.4f}", *found[1:]
-
-
-def _with_recall(cases):
-    rows = [[x["data"], x["nlist"], *_point(x)[:-1]] for x in _best_with_recall(cases)]
-    if not rows:
-        return "No setting has this recall."
-    head = ["data", "nlist", "peer", "setting", "recall@10", "queries/s"]
-    return table(head, rows)
-
-
 def _curve(cases):
-    rows = [
-        [case["data"], case["nlist"], *_point(x)]
-        for case in cases
-        for x in case["points"]
-    ]
-    head = ["data", "nlist", "peer", "setting", "recall@10", "queries/s", "ms"]
-    parts = [table(head, rows)]
+    parts = [curve_table(cases)]
     for case in cases:
         if "hnswlib_build_seconds" in case:
             seconds = case["hnswlib_build_seconds"]
             took = "was given up" if seconds is None else f"took {seconds:.1f} s"
             parts.append(f"{case['data']}: the build of hnswlib {took}.")
-    points = [point for case in cases for point in case["points"]]
-    parts.append(disturbances([{"peers": dict(enumerate(points))}]))
     return "\n\n".join(parts)
 
 
@@ -225,12 +180,12 @@ is meant to. scikit-learn searches everything (`algorithm="brute"`).""",
     ),
     "peers": ("Times of all peers, ms", "", _peer_times),
     "with_recall": (
-        f"Fastest setting with a recall@10 of {_RECALL}",
+        f"Fastest setting with a recall@10 of {RECALL}",
         """\
 Of those in the next table: 1000 queries, 2 threads. "Faiss refine" is
 `IVF...,PQ...x4fs,RFlat` with 4 bits for each pair of features; its two parameters were
 searched in a grid. Faiss has the widest BLAS kernels that the processor runs.""",
-        _with_recall,
+        fastest_table,
     ),
     "curve": ("Recall against time, 1000 queries, 2 threads", "", _curve),
     "agreement": (
@@ -274,9 +229,6 @@ def markdown(results):
     return document(title, everything, _SECTIONS)
 
 
-# -- the plot -----------------------------------------------------------------------
-
-
 _COLORS = {
     "ours": "C0",
     "Faiss IVFFlat": "C1",
@@ -289,53 +241,4 @@ _COLORS = {
 
 def plot(results, path):
     """Recall against queries per second, one panel for each data set."""
-    cases = results.get("curve")
-    if not cases:
-        return
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        log(f"{Path(path).name} is left out: matplotlib is not installed")
-        return
-    names = list(dict.fromkeys(case["data"] for case in cases))
-    figure = Figure(figsize=(4.5 * len(names), 4.2), layout="constrained")
-    axes = figure.subplots(1, len(names), squeeze=False)[0]
-    for axis, name in zip(axes, names, strict=True):
-        own = [case for case in cases if case["data"] == name]
-        _plot_panel(axis, own)
-    axes[0].set_ylabel("queries/s, 1000 at a time, 2 threads")
-    handles = {}
-    for axis in axes:
-        lines, labels = axis.get_legend_handles_labels()
-        handles |= dict(zip(labels, lines, strict=True))
-    place = {"loc": "outside lower center", "ncols": len(handles)}
-    figure.legend(handles.values(), handles.keys(), **place)
-    figure.savefig(path, dpi=120)
-
-
-def _plot_panel(axis, cases):
-    peers = list(_COLORS)
-    styles = ["-", "--", ":"]
-    for case, style in zip(cases, styles, strict=False):
-        for peer in peers:
-            points = _unbeaten([x for x in case["points"] if x["peer"] == peer])
-            if points:
-                width = 2 if peer == "ours" else 1
-                look = {"color": _COLORS[peer], "linewidth": width, "marker": "."}
-                label = peer if style == "-" else None
-                axis.plot(*zip(*points, strict=True), style, label=label, **look)
-    lists = " (-), ".join(str(case["nlist"]) for case in cases)
-    lists += " (- -)" if len(cases) > 1 else ""
-    title = f"{cases[0]['data']}, nlist={lists}"
-    axis.set(title=title, xlabel="recall@10", yscale="log")
-    axis.grid(alpha=0.3, which="both")
-
-
-def _unbeaten(points):
-    """Pairs (recall, queries/s) of the settings that no other beats in both."""
-    pairs = sorted((x["recall"], x["queries_per_second"]) for x in points)[::-1]
-    kept = []
-    for pair in pairs:
-        if not kept or pair[1] > kept[-1][1]:
-            kept.append(pair)
-    return kept
+    plot_curves(results.get("curve"), path, _COLORS)

@@ -105,22 +105,27 @@ class FaissPCAPanorama(FaissIVFPanorama):
         return super().search(self.pca.apply(Q))
 
 
-class FaissRefine(FaissIVFFlat):
-    """4-bit product quantization by pairs of features, then exact distances."""
+class FaissFactory(FaissIVFFlat):
+    """Any index with inverted lists, by its key: those of the folder, or trained."""
+
+    def __init__(self, key):
+        super().__init__()
+        self.key = key
 
     def build(self, X):
         self.Q = self.Q.astype(np.float32, copy=False)
-        centroids = self.load("centroids")
-        nlist, d = centroids.shape
-        self.index = self.faiss.index_factory(d, f"IVF{nlist},PQ{d // 2}x4fs,RFlat")
+        self.index = self.faiss.index_factory(X.shape[1], self.key)
         self.ivf = self.faiss.extract_index_ivf(self.index)
-        self.faiss.downcast_index(self.ivf.quantizer).add(centroids)
+        if (self.folder / "centroids.npy").exists():
+            quantizer = self.faiss.downcast_index(self.ivf.quantizer)
+            quantizer.add(self.load("centroids"))
         self.index.train(X)
         self.index.add(X)
 
     def set_search(self, parameters):
         self.ivf.nprobe = parameters["nprobe"]
-        self.index.k_factor = parameters["k_factor"]
+        if "k_factor" in parameters:
+            self.index.k_factor = parameters["k_factor"]
 
 
 class Hnsw(Peer):

@@ -94,9 +94,7 @@ class Ours(Peer):
 
     def memory(self):
         """Bytes of the arrays that the fitted estimator holds, caches included."""
-        buffers = {}
-        _collect_buffers(vars(self.index), buffers)
-        return sum(buffers.values())
+        return sum(buffers_of(vars(self.index)).values())
 
 
 class FaissFlat(Peer):
@@ -155,8 +153,14 @@ class SklearnBrute(Peer):
         return self.index.kneighbors(Q)[1]
 
 
-def _collect_buffers(value, buffers):
+def buffers_of(value):
     """Sizes of all arrays in nested containers, by the buffer that they look at."""
+    buffers = {}
+    _collect_buffers(value, buffers)
+    return buffers
+
+
+def _collect_buffers(value, buffers):
     if isinstance(value, np.ndarray):
         while isinstance(value.base, np.ndarray):
             value = value.base

@@ -1,7 +1,8 @@
 """One peer in a process of its own. It obeys requests that arrive on stdin.
 
 Three OpenBLAS and two OpenMP runtimes in one process disturb each other, and some of
-their settings are read at start only. Usage: ``python _worker.py MODULE:CLASS``.
+their settings are read at start only. Usage:
+``python _worker.py MODULE:CLASS ARGUMENT...``.
 """
 
 import importlib
@@ -17,7 +18,7 @@ def main():
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up among the replies
     module, name = sys.argv[1].split(":")
-    peer = getattr(importlib.import_module(module), name)()
+    peer = getattr(importlib.import_module(module), name)(*sys.argv[2:])
     while True:
         try:
             method, args = pickle.load(sys.stdin.buffer)

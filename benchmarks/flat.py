@@ -3,7 +3,7 @@
 from _data import exact_neighbors, load, mean_recall
 from _first_call import first_search_seconds, import_seconds
 from _flat_report import bars, markdown  # noqa: F401  (run.py calls them)
-from _harness import PeerProcess, log, measure, on_each_blas, start_workers
+from _harness import TIERS, PeerProcess, log, measure, on_each_blas, start_workers
 
 from sklearn_ann import FlatL2Neighbors
 
@@ -19,15 +19,6 @@ FAISSES = on_each_blas("Faiss Flat", "_peers:FaissFlat")
 # Panorama calls no BLAS: its times at all settings are the same.
 PANORAMA = PeerProcess("_peers:FaissPanorama")
 PEERS = {"ours": OURS, **FAISSES, "Faiss Panorama": PANORAMA, **SKLEARNS}
-
-# The tiers of processors that this one is not. The name alone would leave Numba with
-# the features of this one.
-_AVX2 = "+avx,+avx2,+bmi,+bmi2,+cx16,+f16c,+fma,+fxsr,+lzcnt,+movbe,+pclmul,+popcnt,"
-_AVX2 += "+sse,+sse2,+sse3,+sse4.1,+sse4.2,+ssse3,+xsave,+xsaveopt"
-TIERS = {
-    "avx2": {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": _AVX2},
-    "portable": {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""},
-}
 
 
 # -- time, recall, memory -----------------------------------------------------------

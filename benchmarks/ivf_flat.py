@@ -5,19 +5,30 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-from _data import DataSet, exact_neighbors, load, mean_recall, recall, sqdists_to
+from _data import N_QUERIES, DataSet, sqdists_to
 from _harness import (
     PeerProcess,
     Tuned,
-    blas_settings,
+    faiss_index,
     log,
-    measure,
     on_each_blas,
     start_workers,
 )
 from _ivf_flat_report import bars, markdown, plot  # noqa: F401  (run.py calls them)
+from _ivf_measure import (
+    WIDEST,
+    K,
+    has_recall,
+    least,
+    load_once,
+    make_line,
+    measure_batch,
+    measure_points,
+    once,
+    refine_settings,
+    truth_of,
+)
 
-K = 10
 NPROBES = {"sentences": (1, 8, 10, 32), None: (1, 8, 32, 64)}
 CASES = [
     ("sentences", 50),
@@ -27,34 +38,26 @@ CASES = [
 ]
 SEED = 0
 
-# Seconds for one peer and one line of a table, after which five measurements do.
-_BUDGET, _CURVE_BUDGET = 4.0, 1.0
-
-# A round of single queries calls with so many, one after the other.
-_SINGLES = 100
-
-_RECALL = 0.95
 _MANY_QUERIES = 10_000
-
-# The widest kernels: what is not measured with all settings has these.
-_WIDEST = list(blas_settings().values())[-1]
 
 OURS = PeerProcess("_ivf_peers:OursIVFFlat")
 FAISSES = on_each_blas("Faiss IVFFlat", "_ivf_peers:FaissIVFFlat")
 PANORAMAS = {
-    "Faiss Panorama": PeerProcess("_ivf_peers:FaissIVFPanorama", _WIDEST),
-    "Faiss PCA, Panorama": PeerProcess("_ivf_peers:FaissPCAPanorama", _WIDEST),
+    "Faiss Panorama": PeerProcess("_ivf_peers:FaissIVFPanorama", WIDEST),
+    "Faiss PCA, Panorama": PeerProcess("_ivf_peers:FaissPCAPanorama", WIDEST),
 }
-REFINE = PeerProcess("_ivf_peers:FaissRefine", _WIDEST)
 SKLEARN = PeerProcess("_peers:SklearnBrute")
 HNSW = PeerProcess("_ivf_peers:Hnsw")
 
-PEERS = {"ours": OURS, **FAISSES, **PANORAMAS, "Faiss refine": REFINE}
-PEERS["scikit-learn"] = SKLEARN
+PEERS = {"ours": OURS, **FAISSES, **PANORAMAS}
+PEERS |= {"Faiss refine": faiss_index("", WIDEST), "scikit-learn": SKLEARN}
 if find_spec("hnswlib"):
     PEERS["hnswlib"] = HNSW
 else:
     log("hnswlib is left out: it is not installed")
+
+# Whom a ratio compares with: a peer, with the settings that it is fastest with.
+_RIVALS = {**{name: [name] for name in PANORAMAS}, "Faiss IVFFlat": list(FAISSES)}
 
 
 # -- what is measured on ------------------------------------------------------------
@@ -81,19 +84,8 @@ class Case(NamedTuple):
         return NPROBES.get(self.data.name, NPROBES[None])
 
 
-_cache = {}
-
-
-def _once(key, make, *args):
-    """What does not change during a run."""
-    if key not in _cache:
-        _cache[key] = make(*args)
-    return _cache[key]
-
-
 def _data(name, options):
-    n_queries = _MANY_QUERIES if name == "sift" else 1000
-    return _once(name, load, name, options, n_queries)
+    return load_once(name, options, _MANY_QUERIES if name == "sift" else N_QUERIES)
 
 
 def _cases(options, names=None):
@@ -103,23 +95,17 @@ def _cases(options, names=None):
             continue
         data = _data(name, options)
         if data is not None:
-            yield _once((name, nlist), _make_case, data, nlist)
+            yield once((name, nlist), _make_case, data, nlist)
 
 
 def _make_case(data, nlist):
     centroids, labels = _train_lists(data, nlist)
-    truth = _once((data.name, "truth"), _truth, data)
-    return Case(data, nlist, centroids, labels, truth)
-
-
-def _truth(data):
-    log(f"{data.name}: exact answers")
-    return exact_neighbors(data.X, data.Q[:1000], K)
+    return Case(data, nlist, centroids, labels, truth_of(data))
 
 
 def _train_lists(data, nlist):
     """Centroids as Faiss trains them, and the list of each row as it assigns it."""
-    trainer = {"lists": PeerProcess("_ivf_peers:FaissTraining", _WIDEST)}
+    trainer = {"lists": PeerProcess("_ivf_peers:FaissTraining", WIDEST)}
     with start_workers(trainer, data, K) as workers:
         _, centroids = workers["lists"].ask("train", nlist, SEED)
         return centroids, workers["lists"].ask("labels", centroids)
@@ -133,15 +119,17 @@ def speed(options):
     lines = []
     peers = {"ours": OURS, **FAISSES, **PANORAMAS}
     for case in _cases(options):
-        brute = _once((case.data.name, "brute"), _brute_seconds, case.data, options)
+        brute = once((case.data.name, "brute"), _brute_seconds, case.data, options)
         with case.start(peers) as workers:
             for nprobe in case.nprobes():
                 tuned = {n: Tuned(w, nprobe=nprobe) for n, w in workers.items()}
                 for nq, n_threads in _batches(case, nprobe):
                     if nq == _MANY_QUERIES:  # minutes, for what the fewer show too
                         tuned = {n: tuned[n] for n in tuned if n not in PANORAMAS}
-                    timings = _measure(tuned, nq, n_threads, options)
-                    line = _line(case, nprobe, nq, n_threads, timings)
+                    timings = measure_batch(tuned, nq, n_threads, options)
+                    about = {"data": case.data.name, "nlist": case.nlist}
+                    about["nprobe"] = nprobe
+                    line = make_line(case, about, nq, n_threads, timings, _RIVALS)
                     if (nq, n_threads) == (1000, 2):
                         line["ratios"]["scikit-learn"] = brute / line["seconds"]
                     lines.append(line)
@@ -161,49 +149,7 @@ def _batches(case, nprobe):
 def _brute_seconds(data, options):
     """Seconds of scikit-learn for 1000 queries, two threads."""
     with start_workers({"": SKLEARN}, data, K) as workers:
-        return _measure(workers, 1000, 2, options)[""].seconds
-
-
-def _measure(workers, nq, n_threads, options, budget=_BUDGET):
-    return measure(
-        workers,
-        nq,
-        n_threads,
-        max(nq, 1000),
-        quick=options.quick,
-        n_singles=_SINGLES if nq == 1 else None,
-        budget=budget,
-    )
-
-
-def _line(case, nprobe, nq, n_threads, timings):
-    peers = {
-        name: timing.as_dict() | {"recall": _recall(case, timing)}
-        for name, timing in timings.items()
-    }
-    ours = peers["ours"]["seconds"]
-    ratios = {
-        name: peers[name]["seconds"] / ours for name in PANORAMAS if name in peers
-    }
-    ratios["Faiss IVFFlat"] = min(peers[name]["seconds"] for name in FAISSES) / ours
-    return {
-        "data": case.data.name,
-        "nlist": case.nlist,
-        "nprobe": nprobe,
-        "queries": nq,
-        "threads": n_threads,
-        "seconds": ours,
-        "queries_per_second": nq / ours,
-        "recall": peers["ours"]["recall"],
-        "ratios": ratios,
-        "peers": peers,
-    }
-
-
-def _recall(case, timing):
-    """Over the queries that were timed and whose true neighbours are known."""
-    answers = [(first, ids[:1000]) for first, ids in timing.answers]
-    return mean_recall(case.data, answers, case.truth)
+        return measure_batch(workers, 1000, 2, options)[""].seconds
 
 
 # -- recall against time ------------------------------------------------------------
@@ -212,20 +158,23 @@ def _recall(case, timing):
 def curve(options):
     """Recall and queries per second of many settings; 1000 queries, two threads."""
     lines = []
-    peers = {name: PEERS[name] for name in PEERS if name != "scikit-learn"}
-    unneeded = [name for name in FAISSES if FAISSES[name].environment != _WIDEST]
-    peers = {name: peers[name] for name in peers if name not in unneeded}
     for case in _cases(options):
-        case = case._replace(data=case.data._replace(Q=case.data.Q[:1000]))
-        with case.start(_once_built(peers, case)) as workers:
+        case = case._replace(data=case.data._replace(Q=case.data.Q[:N_QUERIES]))
+        with case.start(_curve_peers(case)) as workers:
             lines.append(_curve(case, workers, options))
     return lines
 
 
-def _once_built(peers, case):
-    """A graph does not depend on the lists: it is built for one case of a data set."""
+def _curve_peers(case):
+    """Each once; a graph does not depend on the lists: one case has it."""
+    pairs = case.data.X.shape[1] // 2
+    widest = [name for name in FAISSES if FAISSES[name].environment == WIDEST]
+    peers = {"ours": OURS, "Faiss IVFFlat": FAISSES[widest[-1]], **PANORAMAS}
+    peers["Faiss refine"] = faiss_index(f"IVF{case.nlist},PQ{pairs}x4fs,RFlat", WIDEST)
     is_first = case.nlist == dict(reversed(CASES))[case.data.name]
-    return {name: peers[name] for name in peers if is_first or name != "hnswlib"}
+    if is_first and "hnswlib" in PEERS:
+        peers["hnswlib"] = HNSW
+    return peers
 
 
 def _curve(case, workers, options):
@@ -235,85 +184,25 @@ def _curve(case, workers, options):
         if result["hnswlib_build_seconds"] is None:
             log(f"{case.data.name}: hnswlib is left out: its build takes too long")
             del workers["hnswlib"]
-    tuned, parameters = {}, {}
-    for name, worker in workers.items():
-        for number, setting in enumerate(_settings(case, name, worker, options)):
-            tuned[name, number] = Tuned(worker, **setting)
-            parameters[name, number] = setting
-    log(f"{case.name}: recall against time, {len(tuned)} settings")
-    timings = _measure(tuned, len(case.data.Q), 2, options, budget=_CURVE_BUDGET)
-    result["points"] = [
-        {
-            "peer": "Faiss IVFFlat" if name in FAISSES else name,
-            "parameters": parameters[name, number],
-            "recall": _recall(case, timing),
-            "queries_per_second": len(case.data.Q) / timing.seconds,
-            "seconds": timing.seconds,
-            "slowest_round": max(timing.rounds),
-            "fastest_round": min(timing.rounds),
-            "rounds": len(timing.rounds),
-            "disturbed_rounds": timing.n_disturbed,
-        }
-        for (name, number), timing in timings.items()
-    ]
-    return result
+    settings = {
+        name: _settings(case, name, worker, options) for name, worker in workers.items()
+    }
+    return {**result, "points": measure_points(case, workers, settings, options)}
 
 
 def _settings(case, name, worker, options):
     """What to try: a rough grid, and the least effort that has the recall."""
     if name == "Faiss refine":
-        return _refine_settings(case, worker, options)
+        factors = (1, 2, 4, 8) if options.quick else (1, 1.5, 2, 3, 4, 6, 8, 16)
+        return refine_settings(case, worker, "k_factor", factors)
     if name == "hnswlib":
         key, fewest, most = "ef", K, 1024
         grid = [10, 20, 40, 80, 160, 320]
     else:
         key, fewest, most = "nprobe", 1, case.nlist
         grid = [value for value in (1, 2, 4, 8, 16, 32, 64) if value < case.nlist]
-    least = _least(lambda x: _has_recall(case, worker, **{key: x}), fewest, most)
-    return [{key: value} for value in sorted({*grid, least})]
-
-
-def _least(is_enough, fewest, most):
-    """The smallest number from `fewest` to `most` that is enough."""
-    low, high = fewest - 1, fewest
-    while high < most and not is_enough(high):
-        low, high = high, min(2 * high, most)
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_enough(middle) else (middle, high)
-    return high
-
-
-def _has_recall(case, worker, **parameters):
-    ids = Tuned(worker, **parameters).ask("search_all")
-    return recall(case.data, 0, ids, case.truth) >= _RECALL
-
-
-def _refine_settings(case, worker, options):
-    """Of a grid around the recall, what nothing else beats in a first look.
-
-    The settings that reach the recall fastest are kept whether beaten or not: they are
-    too close to be told apart by one look.
-    """
-    worker.ask("set_threads", 2)
-    most = case.nlist
-    whole = _least(lambda n: _has_recall(case, worker, nprobe=n, k_factor=64), 1, most)
-    nprobes = {2, 4, 8, 16, 32, 64} | {whole + n for n in (0, 1, 2, 4, 8)}
-    looks = []
-    for nprobe in sorted(n for n in nprobes if n < case.nlist):
-        for k_factor in (1, 2, 4, 8) if options.quick else (1, 1.5, 2, 3, 4, 6, 8, 16):
-            setting = {"nprobe": nprobe, "k_factor": k_factor}
-            request = "time", 0, len(case.data.Q), 2, True
-            seconds, ids = Tuned(worker, **setting).ask(*request)
-            looks.append((min(seconds), recall(case.data, 0, ids, case.truth), setting))
-    looks.sort(key=lambda look: look[0])
-    best, kept = 0.0, []
-    for _, found, setting in looks:
-        if found > best:
-            best = found
-            kept.append(setting)
-    close = [setting for _, found, setting in looks if found >= _RECALL][:4]
-    return kept + [setting for setting in close if setting not in kept]
+    enough = least(lambda x: has_recall(case, worker, **{key: x}), fewest, most)
+    return [{key: value} for value in sorted({*grid, enough})]
 
 
 # -- agreement ----------------------------------------------------------------------
@@ -323,7 +212,7 @@ def agreement(options):
     """Whether Faiss answers the same, and if not, why."""
     lines = []
     for case in _cases(options):
-        case = case._replace(data=case.data._replace(Q=case.data.Q[:1000]))
+        case = case._replace(data=case.data._replace(Q=case.data.Q[:N_QUERIES]))
         peers = {"ours": OURS, "Faiss": PeerProcess("_ivf_peers:FaissIVFFlat")}
         with case.start(peers) as workers:
             is_other = workers["ours"].ask("labels") != case.labels
@@ -455,7 +344,7 @@ def widening(options):
     for case in _cases(options, ["sift"]):
         if case.nlist != 1024:
             continue
-        case = case._replace(data=case.data._replace(Q=case.data.Q[:1000]))
+        case = case._replace(data=case.data._replace(Q=case.data.Q[:N_QUERIES]))
         k = 50 if options.quick else 500
         peers = {"ours": OURS, "Faiss": PeerProcess("_ivf_peers:FaissIVFFlat")}
         with case.start(peers) as workers:

@@ -23,7 +23,7 @@ def _parse():
         description=__doc__.partition("\n")[0],
         epilog="Peers run in processes of their own. Keep the machine idle meanwhile.",
     )
-    parser.add_argument("module", help="what to measure: flat, ivf_flat")
+    parser.add_argument("module", help="what to measure: flat, ivf_flat, ivf_pq")
     parser.add_argument(
         "--data-home",
         default=default_data_home(),

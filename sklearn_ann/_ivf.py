@@ -17,6 +17,7 @@ from sklearn_ann._coarse_quantizer import (
     train_centroids,
 )
 from sklearn_ann._inverted_lists import imbalance
+from sklearn_ann._scalar_quantizer import build_flat_index
 
 
 class IVFNeighbors(NeighborsBase):
@@ -42,11 +43,11 @@ class IVFNeighbors(NeighborsBase):
         centroids, self.n_iter_ = self._train(X)
         return self._fill(X, centroids)
 
-    def _fit_lists(self, X, centroids):
-        """Fit with given centroids, which are not trained."""
+    def _fit_lists(self, X, *trained):
+        """Fit with given centroids, and what else there is, which are not trained."""
         self._validate_params()
         self.n_iter_ = 0
-        return self._fit(X, lambda vectors: self._fill(vectors, centroids))
+        return self._fit(X, lambda vectors: self._fill(vectors, *trained))
 
     def _train(self, X):
         """Centroids for X. A cache of them sees the rows trained on and a seed."""
@@ -74,6 +75,25 @@ class IVFNeighbors(NeighborsBase):
     def _fill(self, X, centroids):
         """The index of the rows of X in the lists of these centroids."""
 
+    def _index_centroids(self, X, centroids):
+        """The index of the centroids of lists for vectors like X."""
+        if centroids.shape[1] != X.shape[1]:
+            raise ValueError(
+                f"The vectors to index have {X.shape[1]} features, but the centroids "
+                f"have {centroids.shape[1]}."
+            )
+        n_threads = self._n_threads(centroids.size)
+        index = build_flat_index(centroids, self._get_backend(), n_threads)
+        self.nlist_, self.cluster_centers_ = len(centroids), index.X
+        return index
+
+    def _assign(self, X, centroids):
+        """The list of each row."""
+        n_threads = self._n_threads(X.size * len(centroids.X))
+        rows = np.arange(len(X))
+        labels, _ = self._get_backend().assign(X, rows, centroids, n_threads)
+        return labels
+
     # -- searching -------------------------------------------------------------------
 
     def _probe(self, index, Q, nprobe, k, n_threads):
@@ -87,7 +107,7 @@ class IVFNeighbors(NeighborsBase):
         sqdists, probes = backend.knn(Q, index.centroids, nprobe, n_threads)
         # A query that is not finite has no lists at all.
         short = np.flatnonzero((sizes[probes].sum(axis=1) < k) & (probes[:, 0] >= 0))
-        while len(short):
+        while len(short) and nprobe < self.nlist_:
             # As many lists as do for all: rounds of twice as many.
             nprobe = min(2 * nprobe, self.nlist_)
             further, more = backend.knn(Q[short], index.centroids, nprobe, n_threads)

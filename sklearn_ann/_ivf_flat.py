@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from sklearn_ann._checks import check_nprobe
 from sklearn_ann._inverted_lists import empty_lists, extend_lists
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import IVFFlatIndex, read_only_index
-from sklearn_ann._scalar_quantizer import (
-    build_flat_index,
-    empty_flat_index,
-    place_rows,
-)
+from sklearn_ann._scalar_quantizer import empty_flat_index, place_rows
 
 
 class IVFFlatNeighbors(IVFNeighbors):
@@ -162,34 +156,20 @@ class IVFFlatNeighbors(IVFNeighbors):
     # -- fitting ---------------------------------------------------------------------
 
     def _fill(self, X, centroids):
-        """The index of the rows of X in the lists of these centroids."""
-        if centroids.shape[1] != X.shape[1]:
-            raise ValueError(
-                f"The vectors to index have {X.shape[1]} features, but the centroids "
-                f"have {centroids.shape[1]}."
-            )
-        backend, n_threads = self._get_backend(), self._n_threads(X.size)
-        empty = IVFFlatIndex(
-            build_flat_index(centroids, backend, n_threads),
-            empty_lists(len(centroids)),
-            empty_flat_index(X),
-        )
-        self.nlist_ = len(centroids)
-        self.cluster_centers_ = empty.centroids.X
-        return self._place(empty, X)
+        coarse = self._index_centroids(X, centroids)
+        lists = empty_lists(len(centroids))
+        return self._place(IVFFlatIndex(coarse, lists, empty_flat_index(X)), X)
 
     def _add(self, X):
         return self._place(self._index, X)
 
     def _place(self, index, X):
         """The index with the rows of X added to their lists."""
-        backend = self._get_backend()
-        n_threads = self._n_threads(X.size * self.nlist_)
-        labels, _ = backend.assign(X, np.arange(len(X)), index.centroids, n_threads)
+        labels = self._assign(X, index.centroids)
         lists, order, positions = extend_lists(index.lists, labels)
-        n_panels = len(lists.panels)
-        arguments = order, positions, n_panels, self._storage, backend, n_threads
-        rows = place_rows(index.rows, X, *arguments)
+        places = order, positions, len(lists.panels)
+        machine = self._storage, self._get_backend(), self._n_threads(X.size)
+        rows = place_rows(index.rows, X, *places, *machine)
         return read_only_index(IVFFlatIndex(index.centroids, lists, rows))
 
     # -- searching -------------------------------------------------------------------

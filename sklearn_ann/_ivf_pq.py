@@ -11,15 +11,16 @@ from sklearn.utils.validation import check_memory
 
 from sklearn_ann._checks import check_nprobe, check_refine_factor
 from sklearn_ann._ivf import IVFNeighbors
+from sklearn_ann._layout import CODEWORDS
 from sklearn_ann._product_quantizer import (
     choose_parts,
     draw_residuals,
     empty_pq_index,
+    pair_codes,
     place_codes,
     positions_of,
     train_codewords,
 )
-from sklearn_ann._scalar_quantizer import build_flat_index
 
 # Rows that the reconstruction error is averaged over, at most.
 _ERROR_SAMPLE = 8192
@@ -46,12 +47,13 @@ class IVFPQNeighbors(IVFNeighbors):
         that the codes allow. A query whose lists hold fewer rows than it wants
         neighbours searches further lists until it has enough. Read at search time.
     m : int or 'auto', default='auto'
-        Number of parts, each with a codebook of its own: bytes of a row's codes. More
-        parts raise recall, memory and time. 'auto' makes parts of 8 features. When the
-        number of features is no multiple of it, fewer parts may do: `m_`.
+        Number of parts, each with a codebook of its own. More parts raise recall,
+        memory and time. 'auto' spends a byte on 8 features: parts of 8, or of 4 with
+        ``nbits=4``. When the number of features is no multiple of it, fewer parts may
+        do: `m_`.
     nbits : int, default=8
-        4 to 8: the logarithm of the number of codewords of a part. A code takes a byte
-        whatever `nbits` is; fewer bits are faster to train and lower the recall.
+        4 to 8: the logarithm of the number of codewords of a part. Two codes of 4 bits
+        share a byte, others take one each; fewer bits lower the recall.
     refine_factor : int, default=1
         Neighbours found with the codes, as a multiple of `n_neighbors`, that are
         measured again with the stored vectors; the nearest of them are returned with
@@ -94,7 +96,7 @@ class IVFPQNeighbors(IVFNeighbors):
         Codewords of each part; features past the last are 0.
     reconstruction_error_ : float
         Mean squared distance of a fitted row and its reconstruction, over 8192 rows
-        at most.
+        at most. Not there for codes that were taken over by `from_faiss`.
     cluster_centers_ : ndarray of shape (nlist_, n_features_in_)
         Centroids of the lists. For 'cosine' those of the normalised vectors, which have
         one feature more (of zero vectors).
@@ -128,9 +130,10 @@ class IVFPQNeighbors(IVFNeighbors):
 
     Notes
     -----
-    A row takes `m_` bytes of codes, 4 of a term of its distance and 4 of its number,
-    and each list has room for up to 63 rows more. Stored vectors come on top, with 4
-    bytes a feature in float32. `reconstruct` decodes, stored or not.
+    A row takes `m_` bytes of codes (half as many with ``nbits=4``), 4 of a term of its
+    distance and 4 of its number, and each list has room for up to 63 rows more. Stored
+    vectors come on top, with 4 bytes a feature in float32. `reconstruct` decodes,
+    stored or not.
 
     The distance to a row is computed from one table for each query, not for each list:
     ``|q - c - r|^2 = |q - c|^2 + (|r|^2 + 2 c.r) - 2 q.r`` with the centroid c and the
@@ -208,22 +211,38 @@ class IVFPQNeighbors(IVFNeighbors):
 
     # -- fitting ---------------------------------------------------------------------
 
-    def _fill(self, X, centroids):
-        backend = self._get_backend()
-        n_threads = self._n_threads(X.size * len(centroids))
-        coarse = build_flat_index(centroids, backend, n_threads)
-        labels, _ = backend.assign(X, np.arange(len(X)), coarse, n_threads)
-        codewords = self._train_codewords(X, labels, centroids)
-        empty = empty_pq_index(coarse, codewords, X[:0])
-        self.nlist_, self.m_ = len(centroids), len(codewords)
-        self.cluster_centers_, self.codebooks_ = coarse.X, codewords
+    def _fill(self, X, centroids, codewords=None):
+        coarse = self._index_centroids(X, centroids)
+        labels = self._assign(X, coarse)
+        if codewords is None:
+            codewords = self._train_codewords(X, labels, centroids)
+        empty = self._empty_index(coarse, codewords, X)
         index = self._place(empty, X, labels, self.store_vectors)
         self.reconstruction_error_ = self._reconstruction_error(index, X)
         return index
 
+    def _fit_codes(self, centroids, codewords, labels, codes):
+        """Fit with rows that are encoded already."""
+
+        def build(centroids):
+            coarse = self._index_centroids(centroids, centroids)
+            empty = self._empty_index(coarse, codewords, centroids)
+            rows = pair_codes(codes) if empty.is_paired else codes
+            machine = self._storage, self._get_backend(), self._n_threads(codes.size)
+            return place_codes(empty, rows, labels, None, *machine)
+
+        self._fit(centroids, build)
+        self.n_iter_ = 0
+        self._set_n_samples(len(codes))
+        return self
+
+    def _empty_index(self, coarse, codewords, X):
+        self.m_, self.codebooks_ = len(codewords), codewords
+        return empty_pq_index(coarse, codewords, self.nbits, X.dtype)
+
     def _train_codewords(self, X, labels, centroids):
         """Codebooks for the residuals of X."""
-        m, dsub = choose_parts(X.shape[1], self.m)
+        m, dsub = choose_parts(X.shape[1], self.m, self.nbits)
         rng = check_random_state(self.random_state)
         residuals = draw_residuals(X, labels, centroids, m * dsub, 2**self.nbits, rng)
         train = check_memory(self.memory).cache(
@@ -240,18 +259,19 @@ class IVFPQNeighbors(IVFNeighbors):
         )
 
     def _add(self, X):
-        backend = self._get_backend()
-        n_threads = self._n_threads(X.size * self.nlist_)
-        rows = np.arange(len(X))
-        labels, _ = backend.assign(X, rows, self._index.centroids, n_threads)
+        index = self._index
+        labels = self._assign(X, index.centroids)
         # As it was fitted: vectors are stored of all rows or of none.
-        return self._place(self._index, X, labels, self._is_stored)
+        return self._place(index, X, labels, self._is_stored)
 
     def _place(self, index, X, labels, is_stored):
         """The index with the rows of X added to their lists."""
-        n_threads = self._n_threads(X.size * self.m_)
-        arguments = is_stored, self._storage, self._get_backend(), n_threads
-        return place_codes(index, X, labels, *arguments)
+        backend, n_threads = self._get_backend(), self._n_threads(X.size * CODEWORDS)
+        arguments = index.centroids.X, index.codebooks, index.halves, n_threads
+        codes = backend.encode_pq(X, labels, *arguments)
+        stored = X if is_stored else None
+        machine = self._storage, backend, n_threads
+        return place_codes(index, codes, labels, stored, *machine)
 
     def _reconstruction_error(self, index, X):
         rows = np.arange(0, len(X), -(-len(X) // _ERROR_SAMPLE))
@@ -263,7 +283,9 @@ class IVFPQNeighbors(IVFNeighbors):
     def _search(self, Q, k):
         index, backend = self._index, self._get_backend()
         factor = check_refine_factor(self.refine_factor, self._is_stored)
-        n_candidates = min(factor * k, int(index.lists.sizes.sum()))
+        n_candidates = k
+        if factor > 1:
+            n_candidates = min(factor * k, int(index.lists.sizes.sum()))
         nprobe = min(check_nprobe(self.nprobe), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
         known, probes = self._probe(index, Q, nprobe, n_candidates, n_threads)

@@ -13,8 +13,9 @@ PANEL = 64
 # unsigned with signed bytes want them.
 OFFSET = 128
 
-# Codewords that a sub-quantizer has room for: those of a byte.
+# Codewords that a sub-quantizer has room for: those of a byte, or of half a byte.
 CODEWORDS = 256
+NIBBLES = 16
 
 # Relative rounding error allowed to each float32 evaluation of a bound: 16 units in the
 # last place, where the filter's expression needs about 8.
@@ -69,9 +70,11 @@ class IVFPQIndex(NamedTuple):
     centroids: FlatIndex
     lists: InvertedLists
     owners: np.ndarray  # (n_panels,)  int64  list of each panel
-    codebooks: np.ndarray  # (m, dsub, 256)  float32  codewords side by side
-    halves: np.ndarray  # (m, 256)  float32  half their squared lengths, or +inf: none
+    codewords: np.ndarray  # (m, 256, dsub)  float32  one after the other
+    codebooks: np.ndarray  # (m, dsub, 256)  float32  the same side by side
+    halves: np.ndarray  # (m, 256)  float32  half their squared lengths
     radii: np.ndarray  # (m,)  float64  the largest length of a codeword
+    is_paired: bool  # whether a code is two of 4 bits, of two parts of the vector
     codes: np.ndarray  # (n_panels, m, 64)  uint8  sub-quantizer by sub-quantizer
     terms: np.ndarray  # (n_panels * 64,)  float32  |r|^2 + 2 (c - z).r: _cpu/_ivf_pq.py
     largest_term: float  # the largest absolute value of a finite one

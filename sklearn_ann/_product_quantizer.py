@@ -15,7 +15,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.random import sample_without_replacement
 
 from sklearn_ann._inverted_lists import empty_lists, extend_lists
-from sklearn_ann._layout import CODEWORDS, PANEL, IVFPQIndex, read_only_index
+from sklearn_ann._layout import CODEWORDS, NIBBLES, PANEL, IVFPQIndex, read_only_index
 from sklearn_ann._storage import append_rows, clear_empty
 from sklearn_ann.exceptions import FewTrainingRowsWarning
 
@@ -25,8 +25,8 @@ _MOST_ROWS_PER_CODEWORD = 256
 # Iterations of k-means for codewords, as in Faiss.
 _ITERATIONS = 25
 
-# Features of a part, unless the user says how many parts there are: a byte for 32.
-_FEATURES_PER_PART = 8
+# Features for each byte of codes, unless the user says how many parts there are.
+_FEATURES_PER_BYTE = 8
 
 # Squared residuals, and their products, must stay far from the largest float32.
 _LONGEST = 2.0**100
@@ -36,13 +36,13 @@ _TOO_LONG = "The vectors are too long for codes in float32: scale X down."
 _MOST_ROWS = 2**31 - 1
 
 
-def choose_parts(d, m):
+def choose_parts(d, m, nbits):
     """How many parts d features are cut into, and the width of each.
 
     All have the same width but the last, so that fewer than m may do.
     """
     if m == "auto":
-        dsub = min(d, _FEATURES_PER_PART)
+        dsub = min(d, _FEATURES_PER_BYTE // (2 if nbits == 4 else 1))
     elif m > d:
         raise ValueError(f"m={m} is more than the {d} features. Use m={d} or less.")
     else:
@@ -85,14 +85,47 @@ def arrange_codebooks(codewords):
     -------
     codebooks : ndarray of shape (m, dsub, 256), float32
     halves : ndarray of shape (m, 256), float32
-        Infinite where there is no codeword.
     """
-    m, n_codewords, dsub = codewords.shape
-    codebooks = np.zeros((m, dsub, CODEWORDS), np.float32)
-    codebooks[:, :, :n_codewords] = codewords.transpose(0, 2, 1)
-    halves = np.full((m, CODEWORDS), np.inf, np.float32)
-    halves[:, :n_codewords] = 0.5 * np.square(codewords, dtype=np.float64).sum(axis=2)
-    return codebooks, halves
+    codewords = _repeat_first(codewords, CODEWORDS)
+    halves = 0.5 * np.square(codewords, dtype=np.float64).sum(axis=2)
+    codebooks = np.ascontiguousarray(codewords.transpose(0, 2, 1))
+    return codebooks, halves.astype(np.float32)
+
+
+def _repeat_first(codewords, n_codewords):
+    """As many codewords. Those added have no rows: among equal ones the first wins."""
+    n_more = n_codewords - codewords.shape[1]
+    return np.concatenate([codewords, np.repeat(codewords[:, :1], n_more, 1)], 1)
+
+
+def pair_codewords(codewords):
+    """Codewords of two parts as those of one: two codes of 4 bits are one byte.
+
+    Parameters
+    ----------
+    codewords : ndarray of shape (m, n_codewords, dsub), float32
+        At most 16 codewords.
+
+    Returns
+    -------
+    codewords : ndarray of shape (ceil(m / 2), 256, 2 * dsub), float32
+        Number ``low + 16 * high`` is codeword `low` of the first part of a pair, then
+        `high` of the second. The last part may have no second one: zeros.
+    """
+    m, _, dsub = codewords.shape
+    codewords = _repeat_first(codewords, NIBBLES)
+    none = np.zeros((m % 2, NIBBLES, dsub), np.float32)
+    pairs = np.concatenate([codewords, none]).reshape(-1, 2, 1, NIBBLES, dsub)
+    shape = len(pairs), NIBBLES, NIBBLES, dsub
+    first = np.broadcast_to(pairs[:, 0], shape)
+    second = np.broadcast_to(pairs[:, 1].swapaxes(1, 2), shape)
+    return np.concatenate([first, second], axis=3).reshape(-1, CODEWORDS, 2 * dsub)
+
+
+def pair_codes(codes):
+    """Codes of 4 bits of two parts to a byte, as ``pair_codewords`` numbers them."""
+    codes = np.pad(codes, [(0, 0), (0, codes.shape[1] % 2)])
+    return codes[:, ::2] | codes[:, 1::2] << 4
 
 
 def train_codewords(residuals, m, n_codewords, seed, backend, n_threads, verbose):
@@ -143,51 +176,58 @@ def train_codewords(residuals, m, n_codewords, seed, backend, n_threads, verbose
     return np.ascontiguousarray(codewords)
 
 
-def empty_pq_index(centroids, codewords, X):
+def empty_pq_index(centroids, codewords, nbits, dtype):
     """An index without rows.
 
     Parameters
     ----------
     centroids : FlatIndex
     codewords : ndarray of shape (m, n_codewords, dsub), float32
-    X : ndarray of shape (0, d)
-        Of the dtype that stored vectors will have.
+    nbits : int
+        With 4, a byte of the index has two codes.
+    dtype : dtype
+        Of vectors that may be stored.
     """
+    codewords = pair_codewords(codewords) if nbits == 4 else codewords
+    codewords = _repeat_first(codewords, CODEWORDS)
     codebooks, halves = arrange_codebooks(codewords)
-    lengths = np.sqrt(2.0 * np.where(halves < np.inf, halves, 0).astype(np.float64))
+    lengths = np.sqrt(2.0 * halves.astype(np.float64))
     return IVFPQIndex(
         centroids=centroids,
         lists=empty_lists(len(centroids.X)),
         owners=np.empty(0, np.int64),
+        codewords=codewords,
         codebooks=codebooks,
         halves=halves,
         radii=lengths.max(axis=1) * (1 + 1e-6),
+        is_paired=nbits == 4,
         codes=np.empty((0, len(codewords), PANEL), np.uint8),
         terms=np.empty(0, np.float32),
         largest_term=0.0,
         ids=np.empty(0, np.int32),
-        X=X,
+        X=np.empty((0, centroids.X.shape[1]), dtype),
     )
 
 
-def place_codes(index, X, labels, is_stored, storage, backend, n_threads):
-    """A new index with the codes of the rows of X in their lists.
+def place_codes(index, rows, labels, X, storage, backend, n_threads):
+    """A new index with the codes of more rows in their lists.
 
     Parameters
     ----------
     index : IVFPQIndex
         Stays as it is.
-    X : ndarray of shape (m, d), float32 or float64
-    labels : ndarray of shape (m,), int64
+    rows : ndarray of shape (n, m), uint8
+        Codes.
+    labels : ndarray of shape (n,), int64
         The list of each row.
-    is_stored : bool
-        Whether the vectors are kept too; the first ones by reference.
+    X : ndarray of shape (n, d), float32 or float64, or None
+        Vectors to keep too; the first ones by reference.
     storage : GrowingArrays
     backend : module
     n_threads : int
     """
     n = int(index.lists.sizes.sum())
-    if n + len(X) > _MOST_ROWS:
+    if n + len(rows) > _MOST_ROWS:
         raise ValueError(f"An index of codes holds {_MOST_ROWS} rows at most.")
     lists, order, positions = extend_lists(index.lists, labels)
     n_panels = len(lists.panels)
@@ -195,8 +235,6 @@ def place_codes(index, X, labels, is_stored, storage, backend, n_threads):
     owners[lists.panels] = np.repeat(
         np.arange(len(lists.sizes)), np.diff(lists.offsets)
     )
-    arguments = index.centroids.X, index.codebooks, index.halves, n_threads
-    rows = backend.encode_pq(X, labels, *arguments)
     codes = storage.resize("codes", index.codes, n_panels)
     ids = storage.resize("ids", index.ids, n_panels * PANEL)
     ids[len(index.ids) :] = -1
@@ -204,13 +242,12 @@ def place_codes(index, X, labels, is_stored, storage, backend, n_threads):
     # Never in place: what tells that a position is empty is seen by searches under way.
     terms = np.full(n_panels * PANEL, np.inf, np.float32)
     terms[: len(index.terms)] = index.terms
-    backend.place_codes(rows, order, positions, owners, index, codes, terms)
+    places = order, positions, owners
+    backend.place_codes(rows, *places, index, codes, terms, n_threads)
     if not np.isfinite(terms[positions]).all():
         raise ValueError(_TOO_LONG)
     clear_empty(codes, terms, len(index.codes))
     largest = max(index.largest_term, float(np.abs(terms[positions]).max()))
-    if is_stored:
-        X = append_rows(index.X, X, storage)
     return read_only_index(
         index._replace(
             lists=lists,
@@ -219,7 +256,7 @@ def place_codes(index, X, labels, is_stored, storage, backend, n_threads):
             terms=terms,
             largest_term=largest,
             ids=ids,
-            X=X if is_stored else index.X,
+            X=index.X if X is None else append_rows(index.X, X, storage),
         )
     )
 

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, from_faiss
+from sklearn_ann import (
+    FlatL2Neighbors,
+    IVFFlatNeighbors,
+    IVFPQNeighbors,
+    from_faiss,
+)
 
 faiss = pytest.importorskip("faiss", reason="compares with Faiss")
 
@@ -110,6 +115,95 @@ def test_other_vectors_can_be_given(ivf, flat, Q):
     assert_array_equal(from_faiss(flat, Q).reconstruct(range(70)), Q)
 
 
+# -- codes ---------------------------------------------------------------------------
+
+
+def make_pq(X, m, nbits, nlist=NLIST):
+    d = X.shape[1]
+    index = faiss.IndexIVFPQ(faiss.IndexFlatL2(d), d, nlist, m, nbits)
+    index.train(X)
+    index.add(X)
+    return index
+
+
+@pytest.mark.parametrize(
+    ("m", "nbits"), [(6, 8), (4, 7), (12, 5), (6, 4), (3, 4), (1, 4)]
+)
+def test_codes_find_the_same_for_every_nprobe(m, nbits, X, Q):
+    index = make_pq(X, m, nbits)
+    estimator = from_faiss(index)
+    assert type(estimator) is IVFPQNeighbors
+    assert (estimator.m_, estimator.nbits, estimator.nprobe) == (m, nbits, 1)
+    decoded = index.reconstruct_n(0, 3000)
+    assert_allclose(estimator.reconstruct(range(3000)), decoded, atol=1e-6)
+    for nprobe in range(1, NLIST + 1):
+        index.nprobe = nprobe
+        estimator.set_params(nprobe=nprobe)
+        expected_sqdists, expected_ids = index.search(Q, 10)
+        assert expected_ids.min() >= 0
+        for batch in (Q, Q[:1]):
+            sqdists, ids = estimator.kneighbors(batch, 10)
+            expected = expected_sqdists[: len(batch)]
+            assert_allclose(sqdists, expected, rtol=1e-4, atol=1e-5)
+            # Rows with the same codes are equally near.
+            other = ids != expected_ids[: len(batch)]
+            measured = ((batch[:, None] - decoded[ids]) ** 2).sum(axis=2)
+            assert_allclose(measured[other], expected[other], rtol=1e-4, atol=1e-5)
+            assert other.mean() < (0.02 if m * nbits > 12 else 0.9)
+
+
+def test_codes_are_in_the_same_lists(X):
+    index = make_pq(X, 4, 8, nlist=100)
+    index.reset()
+    index.add(X[:100])
+    estimator = from_faiss(index, n_jobs=1)
+    sizes = [index.invlists.list_size(label) for label in range(100)]
+    assert min(sizes) == 0  # a list may be empty
+    assert_array_equal(estimator.list_sizes_, sizes)
+    codewords = faiss.vector_to_array(index.pq.centroids).reshape(4, 256, 3)
+    assert_array_equal(estimator.codebooks_, codewords, strict=True)
+    assert estimator.ntotal == estimator.n_samples_fit_ == 100
+    assert estimator.n_features_in_ == 12
+    assert not hasattr(estimator, "reconstruction_error_")
+
+
+@pytest.mark.parametrize("nbits", [4, 8])
+def test_rows_are_added_to_codes_with_the_same_codebooks(nbits, X, Q):
+    index = make_pq(X, 6, nbits)
+    estimator = from_faiss(index).partial_fit(Q)
+    index.add(Q)
+    decoded = estimator.reconstruct(range(3070))
+    assert_allclose(decoded, index.reconstruct_n(0, 3070), atol=1e-6)
+
+
+def test_vectors_can_be_given_for_codes(X, Q):
+    index = make_pq(X, 6, 8)
+    estimator = from_faiss(index, X, store_vectors=True, refine_factor=20, nprobe=25)
+    assert_array_equal(estimator.kneighbors(X[:50], 1)[1][:, 0], range(50))
+    assert_array_equal(estimator.codebooks_, from_faiss(index).codebooks_)
+    assert estimator.reconstruction_error_ > 0
+    index.reset()
+    assert from_faiss(index, Q).ntotal == 70
+
+
+def test_codes_that_cannot_be_searched_are_refused(X):
+    with pytest.raises(ValueError, match="10 bits"):
+        from_faiss(make_pq(X, 2, 10, nlist=2))
+    index = make_pq(X, 6, 4)
+    with pytest.raises(ValueError, match="give the vectors to store as X"):
+        from_faiss(index, store_vectors=True)
+    for name in ("nlist", "m", "nbits"):
+        with pytest.raises(TypeError, match=f"{name} is that of the index"):
+            from_faiss(index, **{name: 4})
+    with pytest.raises(ValueError, match=r"cosine.*fit IVFPQNeighbors"):
+        from_faiss(index, metric="cosine")
+    with pytest.raises(ValueError, match="12"):
+        from_faiss(index, X[:, :11])
+    index.by_residual = False
+    with pytest.raises(ValueError, match="by_residual"):
+        from_faiss(index)
+
+
 def test_parameters_that_are_given_win(ivf, flat, Q):
     estimator = from_faiss(ivf, metric="euclidean", nprobe=3, n_jobs=1)
     assert estimator.get_params()["nprobe"] == 3
@@ -147,7 +241,8 @@ def test_the_estimator_outlives_the_index(ivf, X, Q):
 def test_another_kind_of_index_is_refused(X):
     for index in (
         faiss.IndexHNSWFlat(12, 8),
-        faiss.index_factory(12, "IVF4,PQ4"),
+        faiss.index_factory(12, "IVF4,SQ8"),
+        faiss.index_factory(12, "IVF4,PQ4x4fs"),
         faiss.IndexIDMap(faiss.IndexFlatL2(12)),
         "IVF4,Flat",
     ):

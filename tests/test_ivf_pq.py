@@ -1,6 +1,8 @@
 """IVFPQNeighbors against the oracle: exact among what the codes stand for."""
 
+import gc
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -254,12 +256,33 @@ def test_a_saved_index_gives_the_same_answers(rng):
         assert_array_equal(found, wanted)
 
 
-def test_codes_take_the_bytes_they_say(rng):
-    X = rng.standard_normal((64 * 200, 16)).astype(np.float32)
-    index = make(nlist=1, m=4).fit(X)
+@pytest.mark.parametrize(
+    ("m", "nbits", "code_bytes"), [(4, 8, 4), (4, 4, 2), (5, 4, 3), (4, 5, 4)]
+)
+def test_codes_take_the_bytes_they_say(m, nbits, code_bytes, rng):
+    X = rng.standard_normal((64 * 200, 20)).astype(np.float32)
+    index = make(nlist=1, m=m, nbits=nbits).fit(X)
+    assert index.m_ == m
     size = len(pickle.dumps(index, protocol=5))
-    fixed = index.codebooks_.nbytes * 2 + index.cluster_centers_.nbytes
-    assert size < len(X) * (4 + 4 + 4) + fixed + 20_000
+    arranged = 4 * 256 * (2 * 24 + 6)
+    fixed = index.codebooks_.nbytes + arranged + index.cluster_centers_.nbytes
+    assert len(X) * (code_bytes + 4 + 4) < size
+    assert size < len(X) * (code_bytes + 4 + 4) + fixed + 8_000
+
+
+def test_vectors_that_are_not_stored_are_let_go(rng):
+    X = rng.standard_normal((300, 20)).astype(np.float32)
+    index, vectors = make(nlist=2, m=4).fit(X), weakref.ref(X)
+    del X
+    gc.collect()
+    assert vectors() is None
+    assert index.ntotal == 300
+
+
+@pytest.mark.parametrize(("nbits", "m"), [(8, 3), (6, 3), (4, 5)])
+def test_auto_spends_a_byte_on_eight_features(nbits, m, rng):
+    X = rng.standard_normal((400, 20)).astype(np.float32)
+    assert make(nlist=1, m="auto", nbits=nbits).fit(X).m_ == m
 
 
 # -- bad input -----------------------------------------------------------------------

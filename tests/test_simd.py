@@ -1,5 +1,7 @@
 """Every tier of instructions gives the same answers, to the last bit."""
 
+import pickle
+
 import llvmlite.binding
 import numba
 import numpy as np
@@ -8,7 +10,7 @@ import reference
 import vector_kinds
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors
+from sklearn_ann import FlatL2Neighbors, IVFPQNeighbors
 from sklearn_ann._cpu import simd_tier
 
 # The features that LLVM is told about, beside those of its generic processor; the best
@@ -26,7 +28,7 @@ TIERS = {
 _SCRIPT = """
 import sys
 import numpy as np
-from sklearn_ann import FlatL2Neighbors
+from sklearn_ann import FlatL2Neighbors, IVFPQNeighbors
 from sklearn_ann._cpu import simd_tier
 
 answers = {}
@@ -119,3 +121,60 @@ def test_every_tier_answers_alike(tier, data, answers, run_script, tmp_path):
         for name, (distances, ids) in answers.items():
             assert_array_equal(found[f"{name}/ids"], ids)
             assert_array_equal(found[f"{name}/distances"], distances)
+
+
+_SCRIPT_OF_CODES = """
+import pickle
+import sys
+import numpy as np
+from sklearn_ann._cpu import simd_tier
+
+with open(sys.argv[1], "rb") as file:
+    indexes, Q = pickle.load(file)
+answers = {}
+for name, index in indexes.items():
+    for nq in (1, len(Q)):
+        found = index.kneighbors(Q[:nq], 10)
+        answers[f"{name}/{nq}/distances"], answers[f"{name}/{nq}/ids"] = found
+np.savez(sys.argv[2], **answers)
+print(simd_tier())
+"""
+
+
+@pytest.fixture(scope="module")
+def code_indexes():
+    rng = np.random.default_rng(5)
+    X = rng.standard_normal((3000, 300)).astype(np.float32)
+    # Parts in pairs and with one left over, a panel and many, sums near 16 bits.
+    sizes = [(1, 8), (7, 8), (300, 8), (2, 4), (7, 4), (300, 4), (5, 6)]
+    indexes = {
+        f"{m}x{nbits}": IVFPQNeighbors(
+            nlist=12, nprobe=5, m=m, nbits=nbits, max_iter=2, random_state=0, n_jobs=1
+        ).fit(X)
+        for m, nbits in sizes
+    }
+    return indexes, rng.standard_normal((23, 300)).astype(np.float32)
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_tier_finds_the_same_among_codes(
+    tier, code_indexes, run_script, tmp_path
+):
+    if not TIERS[tier] <= host_features():
+        pytest.skip(f"the processor lacks {sorted(TIERS[tier] - host_features())}")
+    (tmp_path / "indexes").write_bytes(pickle.dumps(code_indexes))
+    used = run_script(
+        _SCRIPT_OF_CODES,
+        tmp_path / "indexes",
+        tmp_path / "answers.npz",
+        NUMBA_CPU_NAME="generic",
+        NUMBA_CPU_FEATURES=",".join(f"+{name}" for name in sorted(TIERS[tier])),
+    )
+    assert used == tier
+    indexes, Q = code_indexes
+    with np.load(tmp_path / "answers.npz") as found:
+        for name, index in indexes.items():
+            for nq in (1, len(Q)):
+                distances, ids = index.kneighbors(Q[:nq], 10)
+                assert_array_equal(found[f"{name}/{nq}/ids"], ids)
+                assert_array_equal(found[f"{name}/{nq}/distances"], distances)

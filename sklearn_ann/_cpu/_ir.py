@@ -80,6 +80,11 @@ def fold(builder, vector, combine):
     return builder.extract_element(vector, ir.Constant(I32, 0))
 
 
+def pick(builder, sign, a, b):
+    """``a if a sign b else b`` of floats, lane by lane."""
+    return builder.select(builder.fcmp_ordered(sign, a, b), a, b)
+
+
 class Row(NamedTuple):
     """One row of a 2-D array, in the machine code to be."""
 

@@ -66,23 +66,31 @@ def _scan_queries(
 
 @jit
 def group_by_list(probes, nlist):
-    """The queries that probe each list, by what rank, and where each list starts."""
-    starts = np.zeros(nlist + 1, np.int64)
+    """The lists that are probed; which queries probe each, and by what rank.
+
+    List number ``lists[n]`` is probed by the queries ``members[starts[n]]`` up to
+    ``starts[n + 1]``.
+    """
+    if probes.shape[0] == 1:
+        ranks = np.flatnonzero(probes[0] >= 0)
+        starts = np.arange(len(ranks) + 1)
+        return probes[0][ranks], starts, np.zeros(len(ranks), np.int64), ranks
+    ends = np.zeros(nlist + 1, np.int64)
     for i in range(probes.shape[0]):
         for probe in probes[i]:
-            if probe >= 0:
-                starts[probe + 1] += 1
-    for probe in range(nlist):
-        starts[probe + 1] += starts[probe]
-    members, ranks = np.empty((2, starts[nlist]), np.int64)
-    ends = starts[:-1].copy()
+            ends[probe + 1] += 1
+    ends[0] = 0
+    lists = np.flatnonzero(ends[1:])
+    ends = np.cumsum(ends)
+    starts = np.append(ends[lists], ends[-1])
+    members, ranks = np.empty((2, ends[-1]), np.int64)
     for i in range(probes.shape[0]):
         for rank in range(probes.shape[1]):
             probe = probes[i, rank]
             if probe >= 0:
                 members[ends[probe]], ranks[ends[probe]] = i, rank
                 ends[probe] += 1
-    return members, ranks, starts
+    return lists, starts, members, ranks
 
 
 @jit
@@ -101,18 +109,19 @@ def _scan_lists(
     block = encode_queries(start, stop, Q, rows, len(scratch))
     block_codes, block_biases = block.codes, block.biases
     panels, offsets = lists.panels, lists.offsets
-    all_members, _, starts = group_by_list(probes[start:stop], len(offsets) - 1)
+    grouped = group_by_list(probes[start:stop], len(offsets) - 1)
+    probed, starts, all_members, _ = grouped
     # The members' codes side by side, as the tile wants them.
     codes = np.zeros((n + TILE, *block_codes.shape[1:]), np.int8)
     biases = np.zeros(n + TILE, np.int32)
-    for probe in range(len(offsets) - 1):
-        members = all_members[starts[probe] : starts[probe + 1]]
-        if len(members) > 0:
-            for j in range(len(members)):
-                codes[j] = block_codes[members[j]]
-                biases[j] = block_biases[members[j]]
-            in_list = panels[offsets[probe] : offsets[probe + 1]]
-            collect(in_list, members, codes, biases, start, k, Q, rows, block, scratch)
+    for n_before in range(len(probed)):
+        probe = probed[n_before]
+        members = all_members[starts[n_before] : starts[n_before + 1]]
+        for j in range(len(members)):
+            codes[j] = block_codes[members[j]]
+            biases[j] = block_biases[members[j]]
+        in_list = panels[offsets[probe] : offsets[probe + 1]]
+        collect(in_list, members, codes, biases, start, k, Q, rows, block, scratch)
     finish(start, np.arange(n), Q, rows, block, scratch, sqdists, ids)
 
 

@@ -25,11 +25,10 @@ from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._knn import capacity, growth, limit_threads
 from sklearn_ann._cpu._pq_codes import decode_pq
 from sklearn_ann._cpu._pq_simd import (
-    round_table,
     sum_entries,
     sums_within,
-    table_range,
 )
+from sklearn_ann._cpu._pq_tables import fill_tables
 from sklearn_ann._cpu._simd import lowest_bit
 from sklearn_ann._cpu._threads import run_blocks, split
 from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
@@ -37,10 +36,6 @@ from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 
 # Bytes of rounded tables of a block of queries: they stay in the L2 cache.
 _TABLE_BYTES = 2**17
-
-# Relative error of the float32 sums, for each feature of a sub-space and each entry:
-# some units in the last place of the largest term.
-_ROUNDING = 2.0**-22
 
 # No finite sum exceeds it, empty positions do.
 _NO_LIMIT = 3e38
@@ -68,9 +63,8 @@ class _Block(NamedTuple):
 
 
 class _Scratch(NamedTuple):
-    sums: np.ndarray  # (64,)         uint16
+    sums: np.ndarray  # (2, 64)       uint16
     decoded: np.ndarray  # (1, d)     float64
-    centred: np.ndarray  # (m * dsub,)  float32, zeros past d
     keys: np.ndarray  # (capacity,)   int64
 
 
@@ -88,44 +82,6 @@ def _empty_block(n, m, k):
         np.empty((n, capacity(k))),
         np.empty((n, capacity(k)), np.int64),
     )
-
-
-@jit
-def _fill_tables(
-    i,        # IN       int               of the query in its block
-    query,    # IN       int               of the query in Q
-    Q,        # IN       (nq, d)           float
-    index,    # IN       IVFPQIndex
-    block,    # INOUT    _Block
-    centred,  # SCRATCH  (m * dsub,)       float32   zeros past d
-):
-    """Tables, step, base and error of one query."""
-    codebooks, radii, center = index.codebooks, index.radii, index.centroids.center
-    tables, rounded = block.tables, block.rounded
-    m, dsub, _ = codebooks.shape
-    for t in range(Q.shape[1]):
-        centred[t] = np.float64(Q[query, t]) - center[t]
-    # A sum of m bytes has 16 bits.
-    largest, lows = np.float32(min(255, 65535 // m)), np.empty(m, np.float32)
-    base, error, step = 0.0, index.largest_term, np.float32(0.0)
-    for j in range(m):
-        table, square = tables[i, j], 0.0
-        table[:] = 0.0
-        for s in range(dsub):
-            factor = np.float32(-2.0) * centred[j * dsub + s]
-            square += np.float64(factor) * np.float64(factor)
-            words = codebooks[j, s]
-            for c in range(CODEWORDS):
-                table[c] += factor * words[c]
-        lows[j], highest = table_range(tables, i, j)
-        error += np.sqrt(square) * radii[j]
-        base += np.float64(lows[j])
-        step = max(step, (highest - lows[j]) / largest)
-    inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
-    for j in range(m):
-        round_table(tables, rounded, i, j, lows[j], inverse, largest)
-    block.steps[i], block.bases[i] = step, base
-    block.errors[i] = error * (dsub + m + 16) * _ROUNDING
 
 
 @jit
@@ -188,23 +144,33 @@ def _scan_lists(
     codes, terms, sums = index.codes, index.terms, scratch.sums
     tables, rounded, steps, bases, errors, thresholds = block[:6]
     counts, marks, values, positions = block[6:]
-    m, longest = codes.shape[1], values.shape[1] - PANEL
-    members, ranks, starts = group_by_list(ranked, len(offsets) - 1)
-    for probe in range(len(offsets) - 1):
-        for at in range(starts[probe], starts[probe + 1]):
+    longest, is_paired = values.shape[1] - PANEL, index.is_paired
+    by_panel = terms.reshape(-1, PANEL)
+    lists, starts, members, ranks = group_by_list(ranked, len(offsets) - 1)
+    for n_before in range(len(lists)):
+        probe, ahead = lists[n_before], lists[min(n_before + 1, len(lists) - 1)]
+        first, last = offsets[probe], offsets[probe + 1] - 1
+        distance, end = offsets[ahead] - first, offsets[ahead + 1]
+        for at in range(starts[n_before], starts[n_before + 1]):
             i = members[at]
             base, step, count = known[i, ranks[at]], steps[i], counts[i]
             threshold, lowest = thresholds[i], base + bases[i]
             limit = _limit(threshold, lowest, errors[i])
-            for place in range(offsets[probe], offsets[probe + 1]):
-                panel = panels[place]
-                sum_entries(codes, panel, rounded, i, sums)
-                mask = sums_within(sums, terms, panel, step, limit)
+            for place in range(first, last + 1):
+                panel, part = panels[place], (place - first) % 2
+                if at == starts[n_before] and place + distance < end:
+                    # The first query brings the next list into the cache.
+                    prefetch(codes, panels[place + distance])
+                    prefetch(by_panel, panels[place + distance])
+                if part == 0:
+                    other = panels[min(place + 1, last)]
+                    sum_entries(codes, panel, other, is_paired, rounded, i, sums)
+                mask = sums_within(sums, part, terms, panel, step, limit)
                 while mask != 0:
                     lane = lowest_bit(mask)
                     mask &= mask - np.uint64(1)
                     value = base + np.float64(terms[panel * PANEL + lane])
-                    for j in range(m):
+                    for j in range(codes.shape[1]):
                         value += np.float64(tables[i, j, codes[panel, j, lane]])
                     if value <= threshold:
                         values[i, count] = max(value, 0.0)
@@ -235,15 +201,19 @@ def _scan_block(
     n, k = stop - start, sqdists.shape[1]
     m, dsub, _ = index.codebooks.shape
     block, all_ids = _empty_block(n, m, k), index.ids
+    tables, rounded, steps, bases, errors = block[:5]
     scratch = _Scratch(
-        np.empty(PANEL, np.uint16),
+        np.empty((2, PANEL), np.uint16),
         np.empty((1, Q.shape[1])),
-        np.zeros(m * dsub, np.float32),
         np.empty(capacity(k), np.int64),
     )
+    centred = np.zeros(m * dsub, np.float32)
     for i in range(n):
         if probes[start + i, 0] >= 0:
-            _fill_tables(i, start + i, Q, index, block, scratch.centred)
+            step, base, error = fill_tables(
+                i, start + i, Q, index, centred, tables, rounded
+            )
+            steps[i], bases[i], errors[i] = step, base, error
     # The nearest list of each query first: it lowers the threshold most.
     for first, last in ((0, 1), (1, probes.shape[1])):
         ranked, sqdists_ = probes[start:stop, first:last], known[start:stop, first:last]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._codewords import ROWS, add_part, nearest_codewords
+from sklearn_ann._cpu._distance import AHEAD, prefetch
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._pq_simd import nearest_codeword
 from sklearn_ann._cpu._threads import cut, run_blocks, split
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 
 # Rows that a thread encodes at a time.
-_BLOCK = 1024
+_BLOCK = 256
 
 
 @jit
@@ -24,14 +25,21 @@ def _encode(
     halves,     # IN   (m, 256)         float32   half the squared lengths
     codes,      # OUT  (n, m)           uint8
 ):
-    m, dsub, _ = codebooks.shape
-    residual = np.zeros(m * dsub, np.float32)
-    for i in range(start, stop):
-        label = labels[i]
-        for t in range(X.shape[1]):
-            residual[t] = np.float64(X[i, t]) - np.float64(centroids[label, t])
-        for j in range(m):
-            codes[i, j] = nearest_codeword(codebooks, halves, j, residual)
+    (n, d), (m, dsub, _) = (stop - start, X.shape[1]), codebooks.shape
+    # Whole groups of rows; zeros behind the features and the rows.
+    padded = -(-n // ROWS) * ROWS
+    residuals = np.zeros((padded, m * dsub), np.float32)
+    found = np.empty((padded, m), np.uint8)
+    for i in range(n):
+        label = labels[start + i]
+        for t in range(d):
+            known = np.float64(centroids[label, t])
+            residuals[i, t] = np.float64(X[start + i, t]) - known
+    # A codebook stays in the L1 cache for all rows of the block.
+    for j in range(m):
+        for i in range(0, n, ROWS):
+            nearest_codewords(codebooks, halves, j, residuals, i, found)
+    codes[start:stop] = found[:n]
 
 
 def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
@@ -46,7 +54,7 @@ def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
     codebooks : ndarray of shape (m, dsub, 256), float32
         Codewords side by side; features past d are 0.
     halves : ndarray of shape (m, 256), float32
-        Half the squared length of each codeword; infinite where there is none.
+        Half the squared length of each codeword.
     n_threads : int
 
     Returns
@@ -73,15 +81,12 @@ def _accumulate(
     sums,       # OUT  (m, 256, dsub)   float64
     sizes,      # OUT  (m, 256)         int64
 ):
-    dsub = sums.shape[2]
-    for j in range(start, stop):
-        sums[j] = 0.0
-        sizes[j] = 0
-        for i in range(residuals.shape[0]):
-            code = codes[i, j]
-            sizes[j, code] += 1
-            for t in range(dsub):
-                sums[j, code, t] += residuals[i, j * dsub + t]
+    sums[start:stop] = 0.0
+    sizes[start:stop] = 0
+    for i in range(residuals.shape[0]):
+        for j in range(start, stop):
+            sizes[j, codes[i, j]] += 1
+            add_part(sums, j, codes[i, j], residuals, i)
 
 
 def accumulate_codewords(residuals, codes, dsub, n_threads):
@@ -112,6 +117,8 @@ def accumulate_codewords(residuals, codes, dsub, n_threads):
 
 @jit
 def _place(
+    start,      # IN   int                first place to fill
+    stop,       # IN   int                one past the last
     codes,      # IN   (n, m)             uint8
     order,      # IN   (n,)               int64   rows, list by list
     positions,  # IN   (n,)               int64   where they go
@@ -121,23 +128,30 @@ def _place(
     terms,      # OUT  (n_panels * 64,)   float32
 ):
     centroids, center = index.centroids.X, index.centroids.center
-    codebooks = index.codebooks
-    d, dsub = centroids.shape[1], codebooks.shape[1]
-    for place in range(len(order)):
+    codewords = index.codewords
+    m, _, dsub = codewords.shape
+    # Sums side by side do not wait for each other.
+    double, parts, label = np.zeros(m * dsub), np.empty(dsub), -1
+    for place in range(start, stop):
         row, position = order[place], positions[place]
-        panel, lane, term = position // PANEL, position % PANEL, 0.0
-        label = owners[panel]
-        for j in range(codes.shape[1]):
-            code, first = codes[row, j], j * dsub
+        if place + AHEAD < stop:
+            prefetch(codes, order[place + AHEAD])
+        panel, lane = position // PANEL, position % PANEL
+        if owners[panel] != label:
+            label = owners[panel]
+            for t in range(centroids.shape[1]):
+                double[t] = 2.0 * (np.float64(centroids[label, t]) - center[t])
+        parts[:] = 0.0
+        for j in range(m):
+            code = codes[row, j]
             panels[panel, j, lane] = code
-            for s in range(min(dsub, d - first)):
-                t = first + s
-                word, known = np.float64(codebooks[j, s, code]), centroids[label, t]
-                term += word * (word + 2.0 * (np.float64(known) - center[t]))
-        terms[position] = term
+            for s in range(dsub):
+                word = np.float64(codewords[j, code, s])
+                parts[s] += word * (word + double[j * dsub + s])
+        terms[position] = parts.sum()
 
 
-def place_codes(codes, order, positions, owners, index, panels, terms):
+def place_codes(codes, order, positions, owners, index, panels, terms, n_threads):
     """Write codes of rows, and their terms, to positions.
 
     Parameters
@@ -152,9 +166,15 @@ def place_codes(codes, order, positions, owners, index, panels, terms):
         Its centroids and codebooks are used.
     panels, terms : ndarray
         Written as ``IVFPQIndex`` lays them out.
+    n_threads : int
     """
     inputs = map(read_only, (codes, order, positions, owners))
-    _place(*inputs, index, panels, terms)
+    args = *inputs, index, panels, terms
+    run_blocks(
+        lambda start, stop: _place(start, stop, *args),
+        cut(len(order), _BLOCK),
+        n_threads,
+    )
 
 
 @jit
@@ -165,12 +185,12 @@ def decode_pq(
 ):
     """The vector that the codes at a position stand for."""
     panel, lane = position // PANEL, position % PANEL
-    centroids, codebooks, codes = index.centroids.X, index.codebooks, index.codes
-    label, dsub = index.owners[panel], codebooks.shape[1]
-    for j in range(codebooks.shape[0]):
+    centroids, codewords, codes = index.centroids.X, index.codewords, index.codes
+    label, dsub = index.owners[panel], codewords.shape[2]
+    for j in range(codewords.shape[0]):
         code, first = codes[panel, j, lane], j * dsub
         for s in range(min(dsub, decoded.shape[1] - first)):
-            word = np.float64(codebooks[j, s, code])
+            word = np.float64(codewords[j, code, s])
             decoded[0, first + s] = np.float64(centroids[label, first + s]) + word
 
 

@@ -1,12 +1,15 @@
-"""Vector arithmetic of product quantization, as LLVM IR.
+"""Vector arithmetic of the search among codes, as LLVM IR.
 
-Three things: the nearest codeword, a sum of table entries for 64 codes at once, and the
+Tables of floats to bytes, sums of table entries for 64 codes at once, and the
 comparison of 64 such sums with a limit. With AVX-512 VBMI a table of 256 bytes is held
 in four registers and 64 codes are looked up by two byte permutes (after Quicker ADC:
-Andre, Kermarrec and Le Scouarnec, 2019); elsewhere the look-ups are plain loads.
+Andre, Kermarrec and Le Scouarnec, 2019); elsewhere the look-ups are plain loads, but
+for codes of 4 bits, whose tables of 16 bytes every byte shuffle looks up.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 from llvmlite import ir
 from numba import types
@@ -24,90 +27,31 @@ from sklearn_ann._cpu._ir import (
     bytes_of,
     constant,
     declare,
+    fold,
     load,
+    pick,
     pointer,
     splat,
     store,
 )
 from sklearn_ann._cpu._simd import target_features
-from sklearn_ann._layout import CODEWORDS, PANEL
+from sklearn_ann._layout import CODEWORDS, NIBBLES, PANEL
 
 _HAS_PERMUTE = {"avx512vbmi", "avx512bw"} <= target_features()
-_HAS_FMA = "fma" in target_features()
 
-_LANES = 16  # floats in one vector
-_VECTORS = CODEWORDS // (2 * _LANES)  # of accumulators: half of the codewords at a time
+# Shuffles of 16 bytes, and their number of lanes; the widest comes last.
+_SHUFFLES = [
+    (name, width)
+    for feature, name, width in (
+        ("avx2", "llvm.x86.avx2.pshuf.b", 32),
+        ("avx512bw", "llvm.x86.avx512.pshuf.b.512", 64),
+    )
+    if feature in target_features()
+]
 
-
-def _multiply_subtract(builder, x, y, z):
-    """``z - x * y``, in one step where the processor has one."""
-    if not _HAS_FMA:
-        return builder.fsub(z, builder.fmul(x, y))
-    fma = declare(builder, f"llvm.fma.v{_LANES}f32", z.type, [z.type] * 3)
-    return builder.call(fma, [builder.fneg(x), y, z])
-
-
-def _emit_scores(builder, codewords, halves, vector, dsub):
-    """``|c|^2 / 2 - c.v`` of 128 codewords: the smallest belongs to the nearest."""
-    floats = ir.VectorType(FLOAT, _LANES)
-    scores = []
-    for v in range(_VECTORS):
-        start = load(builder, halves, ir.Constant(I64, 4 * _LANES * v), floats)
-        scores.append(cgutils.alloca_once_value(builder, start))
-    with cgutils.for_range(builder, dsub) as loop:
-        feature = load(builder, vector, bytes_of(builder, loop.index, 4), FLOAT)
-        feature = splat(builder, floats, feature)
-        at = bytes_of(builder, loop.index, 4 * CODEWORDS)
-        for v, score in enumerate(scores):
-            offset = builder.add(at, ir.Constant(I64, 4 * _LANES * v))
-            words = load(builder, codewords, offset, floats)
-            value = _multiply_subtract(builder, feature, words, builder.load(score))
-            builder.store(value, score)
-    return [builder.load(score) for score in scores]
-
-
-@intrinsic
-def nearest_codeword(typingctx, codebooks, halves, j, vector):
-    """Number of the codeword of sub-quantizer j nearest to its part of a vector.
-
-    The smaller one among equally near ones, in float32 arithmetic.
-    """
-    signature = types.intp(codebooks, halves, types.intp, vector)
-
-    def generate(context, builder, signature, args):
-        codebooks, halves, j, vector = args
-        structs = (
-            array_struct(context, builder, signature.args[at], args[at])
-            for at in (0, 1, 3)
-        )
-        codebooks, halves, vector = structs
-        dsub = axis_length(builder, codebooks, 1)
-        size = builder.mul(dsub, ir.Constant(I64, 4 * CODEWORDS))
-        codewords = pointer(builder, codebooks.data, builder.mul(j, size), I8)
-        halves = pointer(builder, halves.data, bytes_of(builder, j, 4 * CODEWORDS), I8)
-        part = builder.mul(bytes_of(builder, j, 4), dsub)
-        vector = pointer(builder, vector.data, part, I8)
-        floats, ints = ir.VectorType(FLOAT, _LANES), ir.VectorType(I32, _LANES)
-        best, numbers = constant(floats, float("inf")), constant(ints, 0)
-        for half in range(2):
-            at = ir.Constant(I64, 4 * _LANES * _VECTORS * half)
-            operands = (pointer(builder, base, at, I8) for base in (codewords, halves))
-            scores = _emit_scores(builder, *operands, vector, dsub)
-            for v, score in enumerate(scores):
-                first = _LANES * (_VECTORS * half + v)
-                these = ir.Constant(ints, list(range(first, first + _LANES)))
-                is_less = builder.fcmp_ordered("<", score, best)
-                best = builder.select(is_less, score, best)
-                numbers = builder.select(is_less, these, numbers)
-        name = f"llvm.vector.reduce.fmin.v{_LANES}f32"
-        lowest = builder.call(declare(builder, name, FLOAT, [floats]), [best])
-        is_best = builder.fcmp_ordered("==", best, splat(builder, floats, lowest))
-        numbers = builder.select(is_best, numbers, constant(ints, CODEWORDS))
-        name = f"llvm.vector.reduce.smin.v{_LANES}i32"
-        number = builder.call(declare(builder, name, I32, [ints]), [numbers])
-        return builder.sext(number, I64)
-
-    return signature, generate
+# Whether pairs of codes are looked up code by code. Where there is a permute, one table
+# of both takes no longer and is more exact.
+SPLITS_PAIRS = bool(_SHUFFLES) and not _HAS_PERMUTE
 
 
 def _table(context, builder, array_type, array, i, j):
@@ -128,15 +72,13 @@ def table_range(typingctx, tables, i, j):
         table = _table(context, builder, signature.args[0], *args)
         floats = ir.VectorType(FLOAT, PANEL)
         ends = []
-        for name, sign in (("fmin", "<"), ("fmax", ">")):
+        for sign in ("<", ">"):
             end = load(builder, table, ir.Constant(I64, 0), floats)
             for part in range(1, CODEWORDS // PANEL):
                 at = ir.Constant(I64, 4 * PANEL * part)
                 entries = load(builder, table, at, floats)
-                is_further = builder.fcmp_ordered(sign, entries, end)
-                end = builder.select(is_further, entries, end)
-            name = f"llvm.vector.reduce.{name}.v{PANEL}f32"
-            ends.append(builder.call(declare(builder, name, FLOAT, [floats]), [end]))
+                end = pick(builder, sign, entries, end)
+            ends.append(fold(builder, end, partial(pick, builder, sign)))
         return context.make_tuple(builder, signature.return_type, ends)
 
     return signature, generate
@@ -157,8 +99,7 @@ def round_table(typingctx, tables, bytes_, i, j, lowest, inverse, largest):
         for part in range(CODEWORDS // PANEL):
             entries = load(builder, table, ir.Constant(I64, 4 * PANEL * part), floats)
             steps = builder.fmul(builder.fsub(entries, lowest), inverse)
-            is_less = builder.fcmp_ordered("<", steps, largest)
-            steps = builder.select(is_less, steps, largest)
+            steps = pick(builder, "<", steps, largest)
             ints = builder.fptosi(steps, ir.VectorType(I32, PANEL))
             small = builder.trunc(ints, ir.VectorType(I8, PANEL))
             store(builder, small, row, ir.Constant(I64, PANEL * part))
@@ -193,52 +134,123 @@ def _look_up(builder, codes, table):
     return entries
 
 
+def _shuffle(builder, nibbles, table):
+    """64 entries of a table of 16 bytes."""
+    name, width = _SHUFFLES[-1]
+    bytes_type = ir.VectorType(I8, width)
+    shuffle = declare(builder, name, bytes_type, [bytes_type] * 2)
+    sixteen = load(builder, table, ir.Constant(I64, 0), ir.VectorType(I8, NIBBLES))
+    lanes = [lane % NIBBLES for lane in range(width)]
+    repeated = _choose(builder, sixteen, sixteen, lanes)
+    parts = [
+        builder.call(
+            shuffle,
+            [repeated, _choose(builder, nibbles, nibbles, range(at, at + width))],
+        )
+        for at in range(0, PANEL, width)
+    ]
+    return parts[0] if len(parts) == 1 else _choose(builder, *parts, range(PANEL))
+
+
+def _look_up_pairs(builder, codes, table):
+    """Sums of an entry of each of two tables of 16 bytes, one after the other."""
+    low = builder.and_(codes, constant(codes.type, NIBBLES - 1))
+    high = builder.lshr(codes, constant(codes.type, 4))
+    second = pointer(builder, table, ir.Constant(I64, NIBBLES), I8)
+    firsts, seconds = _shuffle(builder, low, table), _shuffle(builder, high, second)
+    return builder.add(firsts, seconds)
+
+
+def _choose(builder, a, b, lanes):
+    """Lanes of two vectors, numbered one after the other."""
+    lanes = list(lanes)
+    return builder.shuffle_vector(
+        a, b, ir.Constant(ir.VectorType(I32, len(lanes)), lanes)
+    )
+
+
+def _emit_sums(builder, m, panels, table, look_up, sums):
+    """Sums over the tables of a query for some panels: a table is loaded once.
+
+    Two bytes are added as one word. What the odd ones carry into it is known from
+    adding them once more on their own, and taken off in the end.
+    """
+    words = ir.VectorType(I16, PANEL // 2)
+    empty, eight = ir.Constant(words, None), constant(words, 8)
+    totals = [
+        [cgutils.alloca_once_value(builder, empty) for _ in range(2)] for _ in panels
+    ]
+    with cgutils.for_range(builder, m) as loop:
+        row = pointer(builder, table, bytes_of(builder, loop.index, CODEWORDS), I8)
+        at = bytes_of(builder, loop.index, PANEL)
+        for panel, (both, odd) in zip(panels, totals, strict=True):
+            code = load(builder, panel, at, ir.VectorType(I8, PANEL))
+            entries = builder.bitcast(look_up(builder, code, row), words)
+            builder.store(builder.add(builder.load(both), entries), both)
+            entries = builder.lshr(entries, eight)
+            builder.store(builder.add(builder.load(odd), entries), odd)
+    for number, (both, odd) in enumerate(totals):
+        odd = builder.load(odd)
+        even = builder.sub(builder.load(both), builder.shl(odd, eight))
+        lanes = [lane // 2 + PANEL // 2 * (lane % 2) for lane in range(PANEL)]
+        total = _choose(builder, even, odd, lanes)
+        store(builder, total, sums, ir.Constant(I64, 2 * PANEL * number))
+
+
 @intrinsic
-def sum_entries(typingctx, codes, panel, tables, i, sums):
-    """``sums[lane]`` of ``tables[i, j, codes[panel, j, lane]]`` over all j."""
-    signature = types.void(codes, types.intp, tables, types.intp, sums)
+def sum_entries(typingctx, codes, panel, other, is_paired, tables, i, sums):
+    """``sums[p, lane]`` of ``tables[i, j, codes[panel, j, lane]]`` over all j.
+
+    For two panels p, perhaps the same, (2, 64) uint16. With SPLITS_PAIRS and paired
+    codes the first 32 bytes of a table are two tables, one for each half of a code.
+    """
+    intp, boolean = types.intp, types.boolean
+    signature = types.void(codes, intp, intp, boolean, tables, intp, sums)
 
     def generate(context, builder, signature, args):
-        codes, panel, tables, i, sums = args
+        codes, *panels, is_paired, tables, i, sums = args
         codes, tables, sums = (
-            array_struct(context, builder, signature.args[at], args[at])
-            for at in (0, 2, 4)
+            array_struct(context, builder, signature.args[at], array)
+            for at, array in ((0, codes), (4, tables), (6, sums))
         )
         m = axis_length(builder, codes, 1)
-        at = builder.mul(panel, bytes_of(builder, m, PANEL))
-        codes = pointer(builder, codes.data, at, I8)
+        panel_bytes = bytes_of(builder, m, PANEL)
+        panels = [
+            pointer(builder, codes.data, builder.mul(panel, panel_bytes), I8)
+            for panel in panels
+        ]
         at = builder.mul(i, bytes_of(builder, m, CODEWORDS))
         table = pointer(builder, tables.data, at, I8)
-        words = ir.VectorType(I16, PANEL)
-        total = cgutils.alloca_once_value(builder, ir.Constant(words, None))
-        with cgutils.for_range(builder, m) as loop:
-            offset = bytes_of(builder, loop.index, PANEL)
-            code = load(builder, codes, offset, ir.VectorType(I8, PANEL))
-            offset = bytes_of(builder, loop.index, CODEWORDS)
-            row = pointer(builder, table, offset, I8)
-            entries = (_permute if _HAS_PERMUTE else _look_up)(builder, code, row)
-            wide = builder.zext(entries, words)
-            builder.store(builder.add(builder.load(total), wide), total)
-        store(builder, builder.load(total), sums.data, ir.Constant(I64, 0))
+        whole = _permute if _HAS_PERMUTE else _look_up
+        if SPLITS_PAIRS:
+            with builder.if_else(is_paired) as (split, otherwise):
+                with split:
+                    _emit_sums(builder, m, panels, table, _look_up_pairs, sums.data)
+                with otherwise:
+                    _emit_sums(builder, m, panels, table, whole, sums.data)
+        else:
+            _emit_sums(builder, m, panels, table, whole, sums.data)
         return context.get_dummy_value()
 
     return signature, generate
 
 
 @intrinsic
-def sums_within(typingctx, sums, terms, panel, step, limit):
-    """Bit j is set unless ``terms[64 * panel + j] + step * sums[j] > limit``."""
+def sums_within(typingctx, sums, number, terms, panel, step, limit):
+    """Bit j is set unless the bound of row j of the panel exceeds the limit.
+
+    It is ``terms[64 * panel + j] + step * sums[number, j]``.
+    """
     f4 = types.float32
-    signature = types.uint64(sums, terms, types.intp, f4, f4)
+    signature = types.uint64(sums, types.intp, terms, types.intp, f4, f4)
 
     def generate(context, builder, signature, args):
-        sums, terms, panel, step, limit = args
+        sums, number, terms, panel, step, limit = args
         sums = array_struct(context, builder, signature.args[0], sums)
-        terms = array_struct(context, builder, signature.args[1], terms)
+        terms = array_struct(context, builder, signature.args[2], terms)
         floats = ir.VectorType(FLOAT, PANEL)
-        words = load(
-            builder, sums.data, ir.Constant(I64, 0), ir.VectorType(I16, PANEL)
-        )
+        at = bytes_of(builder, number, 2 * PANEL)
+        words = load(builder, sums.data, at, ir.VectorType(I16, PANEL))
         term = load(builder, terms.data, bytes_of(builder, panel, 4 * PANEL), floats)
         product = builder.fmul(
             splat(builder, floats, step), builder.uitofp(words, floats)

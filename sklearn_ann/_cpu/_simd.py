@@ -22,6 +22,7 @@ is, in how many rows the filter leaves; the answers are the same.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -43,6 +44,7 @@ from sklearn_ann._cpu._ir import (
     declare,
     fold,
     load,
+    pick,
     pointer,
     splat,
     store,
@@ -275,11 +277,7 @@ def lowest_bound(typingctx, dots, scales, sqnorms, i, panel, factor):
         pointers = _panel_pointers(context, builder, signature, arrays, i, panel)
         zero = ir.Constant(FLOAT, 0.0)
         bound = _panel_bounds(builder, *pointers, factor, zero)
-
-        def smaller(a, b):
-            return builder.select(builder.fcmp_ordered("<", a, b), a, b)
-
-        return fold(builder, bound, smaller)
+        return fold(builder, bound, partial(pick, builder, "<"))
 
     return signature, generate
 
