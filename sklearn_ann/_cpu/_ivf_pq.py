@@ -37,8 +37,8 @@ from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 # Bytes of rounded tables of a block of queries: they stay in the L2 cache.
 _TABLE_BYTES = 2**17
 
-# Products, as ``limit_threads`` counts them, in the time that it takes to look a code up,
-# to multiply an entry of a codebook, and to measure a feature of a scattered row.
+# Products, as ``limit_threads`` counts them, in the time it takes to look up a code, to
+# multiply an entry of a codebook, and to measure a feature of a scattered row.
 _PER_CODE, _PER_ENTRY, _PER_FEATURE = 12, 16, 256
 
 # No finite sum exceeds it, empty positions do.
