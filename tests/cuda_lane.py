@@ -12,7 +12,7 @@ _HOW = (
 
 pytest.importorskip("numba_cuda", reason=f"numba-cuda is not installed: {_HOW}")
 
-from numba import config, cuda  # noqa: E402
+from numba import config, cuda
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 if SIMULATED:

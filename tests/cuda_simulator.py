@@ -10,7 +10,7 @@ unnoticed. Here a block is a set of greenlets that take turns:
 - a barrier that not all threads of a block reach, from the same line, is a
   `SimDeadlock`, and so is a warp operation that not all lanes of its mask reach;
 - an index below 0, which wraps around on the device too, is an IndexError as one beyond
-  the end is;
+  the end is (in local memory the simulator does not see it);
 - shared, local and new device memory is filled with garbage.
 
 Works with ``NUMBA_ENABLE_CUDASIM=1`` only. `install` replaces the parts of the
@@ -108,7 +108,9 @@ class _Block:
         point = _reordered(grid_point, self._grid_dim)
 
         def body():
-            self._function(*args)
+            # On a device nothing warns. Each greenlet has settings of its own.
+            with np.errstate(all="ignore"):
+                self._function(*args)
 
         n_threads = math.prod(self._block_dim)
         threads = [
@@ -266,21 +268,25 @@ class _Array:
     def __getitem__(self, index):
         self._check(index)
         item = self._array[index]
-        return _Array(item) if isinstance(item, np.ndarray) else item
+        return _Array(item) if type(item) is np.ndarray else item
 
     def __setitem__(self, index, value):
         self._check(index)
         self._array[index] = value
 
-    def _check(self, index):
-        for i in index if type(index) is tuple else (index,):
+    @staticmethod
+    def _check(index):
+        if type(index) is not tuple:
+            index = (index,)
+        for i in index:
             if type(i) is not slice and i < 0:
                 raise IndexError(f"index {index} is negative")
 
 
 class _Local(kernelapi.FakeCUDALocal):
     def array(self, shape, dtype, alignment=None):
-        return _Array(_poisoned(shape, dtype))
+        # As it is: inner loops live on these.
+        return _poisoned(shape, dtype)
 
 
 class _Shared(kernelapi.FakeCUDAShared):
@@ -368,6 +374,29 @@ class _Module(kernelapi.FakeCUDAModule):
         return WARP - (int(value) & 0xFFFFFFFF).bit_length()
 
 
+class _Swapped:
+    """The name ``cuda`` of a module means the simulated one until the launch ends.
+
+    Takes the place of a context of the simulator, which looks through the names of the
+    module at each call of a device function.
+    """
+
+    _modules = []
+
+    def __init__(self, function, module):
+        self._names, self._module = function.__globals__, module
+
+    def __enter__(self):
+        if self._names.get("cuda") is cuda:
+            self._names["cuda"] = self._module
+            self._modules.append(self._names)
+
+    def __exit__(self, *_):
+        if _running is None:
+            while self._modules:
+                self._modules.pop()["cuda"] = cuda
+
+
 def set_order(order):
     """The order in which threads, and blocks, take their turns."""
     global _order
@@ -380,6 +409,7 @@ def install():
     kernel.BlockManager = _Block
     kernel.FakeCUDAModule = _Module
     kernel.FakeWithinKernelCUDAArray = _Array
+    kernel.swapped_cuda_module = _Swapped
     stock = cuda.device_array
 
     def device_array(shape, dtype=np.float64, *args, **kwargs):
