@@ -54,7 +54,6 @@ kernel = cuda.jit
 device = cuda.jit(device=True)
 
 
-
 # -- devices -------------------------------------------------------------------------
 
 

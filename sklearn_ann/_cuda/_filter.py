@@ -48,14 +48,14 @@ FEW_FLOATS = FEW_STEPS * FEW * 4
 # wait in the L2 cache, and ``filter_many`` always multiplies with 128 queries.
 MOST_FEW = 32
 
-# The second dimension of a grid is limited to 65535 tiles.
-MOST_TILES = 65535
+# Of the second dimension of a grid.
+MOST_BLOCKS = 65535
 
 INFINITY = float32(math.inf)
 
 
 @device
-def _upper(low, norm, twice):
+def upper_of(low, norm, twice):
     """What bounds the distance from above, but for a term of the query."""
     return low + twice * norm if norm > -INFINITY else INFINITY
 
@@ -168,7 +168,7 @@ def filter_many(
                 slot = starts[query] + cuda.atomic.add(counts, query, 1)
                 if slot < starts[query + 1]:
                     lows[slot], places[slot] = low, place
-                    uppers[slot] = _upper(low, b[j], twice)
+                    uppers[slot] = upper_of(low, b[j], twice)
 
 
 @kernel
@@ -221,7 +221,7 @@ def filter_few(
             slot = starts[query] + cuda.atomic.add(counts, query, 1)
             if slot < starts[query + 1]:
                 lows[slot], places[slot] = low, place
-                uppers[slot] = _upper(low, norm, twice)
+                uppers[slot] = upper_of(low, norm, twice)
 
 
 @kernel
@@ -260,8 +260,8 @@ def filter_tiles(queries, image, first, last, thresholds, lists):
     function, width, threads = (
         (filter_few, FEW, TILE) if few else (filter_many, TILE, MANY_THREADS)
     )
-    for tile in range(first, last, MOST_TILES):
-        grid = -(-queries.n // width), min(MOST_TILES, last - tile)
+    for tile in range(first, last, MOST_BLOCKS):
+        grid = -(-queries.n // width), min(MOST_BLOCKS, last - tile)
         launch(
             function, grid, threads,
             queries.vectors, image.vectors, image.norms, image.n_steps,

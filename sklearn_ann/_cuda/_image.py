@@ -53,6 +53,13 @@ class FlatImage(NamedTuple):
     stride: int
 
 
+class ListsImage(NamedTuple):
+    """InvertedLists, on the GPU."""
+
+    panels: Any  # (n_panels,)  int32
+    offsets: Any  # (nlist + 1,)  int64
+
+
 class Queries(NamedTuple):
     """Queries on the GPU, padded to whole tiles."""
 
@@ -82,11 +89,26 @@ def image_of(index):
 
     It lives as long as the index: as the array that no other index has.
     """
-    owner = index.sqnorms
+    return _remember(index.sqnorms, lambda: _make_image(index))
+
+
+def lists_of(lists):
+    """The image of InvertedLists on the GPU in use, which lives as long as they do."""
+    return _remember(
+        lists.sizes,
+        lambda: ListsImage(
+            to_device(lists.panels.astype(np.int32)), to_device(lists.offsets)
+        ),
+    )
+
+
+def _remember(owner, make):
+    """What was made for an array, on the GPU in use, if that is still alive."""
     key = id(owner), device_in_use()
     if key not in _images:
+        image = make()
         reference = weakref.ref(owner, lambda _: _images.pop(key, None))
-        _images[key] = reference, _make_image(index)
+        _images[key] = reference, image
     return _images[key][1]
 
 

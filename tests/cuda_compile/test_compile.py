@@ -30,7 +30,15 @@ for tool in ("ptxas", "nvdisasm"):
 from numba import cuda
 from numba.cuda import dispatcher
 
-from sklearn_ann._cuda import _distance, _filter, _kmeans, _knn, _topk, _vectors
+from sklearn_ann._cuda import (
+    _distance,
+    _filter,
+    _kmeans,
+    _knn,
+    _routes,
+    _topk,
+    _vectors,
+)
 
 f4, f8, i4, i8 = types.float32, types.float64, types.int32, types.int64
 ARCHITECTURES = [(8, 0), (9, 0)]
@@ -57,6 +65,8 @@ _FILTER = (
     *(array(f4), array(f4), array(f4), i8, f4, array(f4), i8, i8, i8),
     *(array(i8), array(i4), array(f4), array(f4), array(i4)),
 )
+_OPERANDS, _CANDIDATES = _FILTER[:6], _FILTER[9:]
+_CHAINS = array(i4), array(i8), array(i4, 2), array(i4, 2)
 _LISTS = array(i8), array(i4), array(i4), array(i4), array(f8)
 
 KERNELS = {
@@ -77,6 +87,21 @@ KERNELS = {
         shared=4 * _filter.FEW_FLOATS,
         wide_loads=("LDG.E.128", "LDS.128"),
         multiply_share=0.5,
+    ),
+    "filter_chains": Declared(
+        _routes.filter_chains,
+        (*_OPERANDS, *_CHAINS, i8, i8, *_CANDIDATES),
+        registers=64,
+        wide_loads=("LDG.E.128",),
+    ),
+    "filter_lists": Declared(
+        _routes.filter_lists,
+        (*_OPERANDS, array(i4), array(i4), array(i4), array(i4, 2), *_CANDIDATES),
+        registers=128,
+        shared=4 * 2 * _filter.TWO_STEPS,
+        stack=4 * _filter.SIDE**2,
+        wide_loads=("LDG.E.128", "LDS.128"),
+        multiply_share=0.84,
     ),
     "set_thresholds": Declared(
         _filter.set_thresholds, (array(f4), f8, f8, array(f4)), 32, float64=True
@@ -114,13 +139,13 @@ for x in (f4, f8):
             registers=96,
             float64=True,
         )
-        KERNELS[f"knn_of_all_{x}_{q}"] = Declared(
-            _knn._knn_of_all,
+        KERNELS[f"measure_chains_{x}_{q}"] = Declared(
+            _knn._measure_chains,
             (
-                *(array(x, 2), array(q, 2), array(i4), i8, i8),
+                *(array(x, 2), array(i4), array(q, 2), array(i4), *_CHAINS, i8, i8),
                 *(array(f8), array(i4), array(f8, 2), array(i8, 2)),
             ),
-            registers=128,
+            registers=160,
             shared=4,
             float64=True,
         )
