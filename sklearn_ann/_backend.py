@@ -10,7 +10,7 @@ class Backend(Protocol):
     """The operations of a machine. A module satisfies it: ``_cpu``.
 
     Shapes and meanings are in the docstrings of ``_cpu``. `n_threads` is the number of
-    threads that may work; answers do not depend on it.
+    threads of the CPU that may work; answers do not depend on it.
     """
 
     def encode_sq8(
@@ -47,22 +47,36 @@ class Backend(Protocol):
 
 
 def get_backend(device):
-    """The backend module for a device.
+    """The operations on a device.
 
-    Imported on first use, so that ``import sklearn_ann`` does not wait for Numba.
+    Imported on first use, so that ``import sklearn_ann`` does not wait for Numba, nor
+    the CPU for CUDA.
 
     Parameters
     ----------
     device : str or None
-        None or 'cpu'.
+        None or 'cpu', 'cuda' or 'cuda:N' for GPU number N; 'cuda' is number 0.
 
     Returns
     -------
-    backend : module
+    backend : module or namespace
+
+    Raises
+    ------
+    ValueError
+        If there is no such kind of device.
+    ImportError
+        If numba-cuda is not installed.
+    RuntimeError
+        If there is no such GPU.
     """
     if device in (None, "cpu"):
         return importlib.import_module("sklearn_ann._cpu")
+    kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
+    if kind == "cuda" and (device == "cuda" or number.isdecimal()):
+        cuda = importlib.import_module("sklearn_ann._cuda")
+        return cuda.on_device(int(number or 0))
     raise ValueError(
-        f"device={device!r} is not available: this version of sklearn_ann searches on "
-        "the CPU only. Use device=None or device='cpu'."
+        f"device={device!r} is unknown. Use device=None or device='cpu', or "
+        "device='cuda' or device='cuda:1' for an NVIDIA GPU."
     )

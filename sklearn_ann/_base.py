@@ -369,9 +369,9 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
     def _validate(self, X, *, reset):
         if hasattr(X, "__cuda_array_interface__"):
             raise TypeError(
-                "X is an array on a GPU, but this version of sklearn_ann searches on "
-                "the CPU only. Copy it to the host first, for example with X.get() "
-                "(CuPy) or X.cpu() (torch)."
+                "X is an array on a GPU, but this version of sklearn_ann takes arrays "
+                "of the host only, also to search them with device='cuda'. Copy it "
+                "first, for example with X.get() (CuPy) or X.cpu() (torch)."
             )
         return validate_data(self, X, dtype=_DTYPES, order="C", reset=reset)
 

@@ -28,8 +28,9 @@ class FlatL2Neighbors(NeighborsBase):
     mode : {'distance', 'connectivity'}, default='distance'
         What `transform` returns: distances to ``n_neighbors + 1`` neighbours, or ones
         at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.
-    device : {'cpu', None}, default=None
-        Where to search. None is the CPU in this version.
+    device : {'cpu', 'cuda', 'cuda:N', None}, default=None
+        Where to search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda'). None is
+        the CPU. Answers do not depend on it. Read at search time.
     n_jobs : int, default=None
         Threads of a search. None or -1 for all usable cores (fewer in joblib's
         workers), 1 for the calling thread only. Small searches use one thread. Answers

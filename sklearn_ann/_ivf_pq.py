@@ -79,7 +79,7 @@ class IVFPQNeighbors(IVFNeighbors):
         Where to keep centroids and codewords: a grid over `nprobe` or `refine_factor`
         then trains once for each fold. Needs an int as `random_state`.
     device : {'cpu', None}, default=None
-        Where to search. None is the CPU in this version.
+        Where to search. None is the CPU; GPUs cannot search codes in this version.
     n_jobs : int, default=None
         Threads of a fit or a search. None or -1 for all usable cores (fewer in joblib's
         workers), 1 for the calling thread only. Answers do not depend on it.

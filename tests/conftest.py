@@ -22,6 +22,9 @@ os.environ["NUMBA_CACHE_DIR"] = os.environ[_CACHE]
 # Without it scikit-learn skips its check of input by the array API.
 os.environ.setdefault("SCIPY_ARRAY_API", "1")
 
+# Doctests of these would need numba-cuda; they have none.
+collect_ignore = ["cuda_lane.py", "cuda_simulator.py"]
+
 
 def pytest_unconfigure():
     if _created is not None:

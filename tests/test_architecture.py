@@ -19,6 +19,11 @@ EACH_KERNEL_FILE = pytest.mark.parametrize(
     [path for path in PATHS if path.parent.name == "_cpu"],
     ids=[name for name in IDS if name.startswith("_cpu/")],
 )
+EACH_CUDA_FILE = pytest.mark.parametrize(
+    "path",
+    [path for path in PATHS if path.parent.name == "_cuda"],
+    ids=[name for name in IDS if name.startswith("_cuda/")],
+)
 EACH_OTHER_FILE = pytest.mark.parametrize(
     "path",
     [path for path in PATHS if path.parent == PACKAGE],
@@ -59,10 +64,23 @@ def test_kernels_know_numpy_numba_and_each_other(path):
         assert is_standard(module) or is_within(module, *allowed), module
 
 
+@EACH_CUDA_FILE
+def test_one_file_knows_numba_cuda(path):
+    allowed = ["numpy", "sklearn_ann._cuda", "sklearn_ann._layout"]
+    if path.name == "_compat.py":
+        allowed += ["numba", "llvmlite"]
+    if path.name == "__init__.py":
+        # What happens on the host.
+        allowed += ["sklearn_ann._cpu"]
+    for module in imported_modules(path):
+        assert is_standard(module) or is_within(module, *allowed), module
+
+
 @EACH_OTHER_FILE
 def test_estimators_reach_kernels_through_the_seam_only(path):
+    kernels = "sklearn_ann._cpu", "sklearn_ann._cuda", "numba", "llvmlite"
     for module in imported_modules(path):
-        assert not is_within(module, "sklearn_ann._cpu", "numba", "llvmlite"), module
+        assert not is_within(module, *kernels), module
 
 
 @pytest.mark.parametrize("name", ["_layout.py", "_checks.py", "_backend.py"])
@@ -119,7 +137,8 @@ def test_importing_the_package_does_not_import_numba(run_script):
     source = "import sys, sklearn_ann, sklearn_ann.datasets; print(*sys.modules)"
     modules = set(run_script(source).split())
     assert "sklearn_ann" in modules
-    assert not modules & {"numba", "llvmlite", "sklearn_ann._cpu", "pooch"}
+    kernels = {"numba", "llvmlite", "sklearn_ann._cpu", "sklearn_ann._cuda"}
+    assert not modules & {*kernels, "pooch"}
 
 
 def test_public_names_are_those_of_all():

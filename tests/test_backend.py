@@ -14,11 +14,48 @@ def test_the_default_device_is_the_cpu():
     assert get_backend("cpu").__name__ == "sklearn_ann._cpu"
 
 
-@pytest.mark.parametrize("device", ["cuda", "cuda:1", "CPU", "", 0])
+@pytest.mark.parametrize(
+    "device", ["gpu", "CPU", "", 0, "cuda:", "cuda:x", "cuda:-1", "cudas"]
+)
 def test_another_device_is_an_error_that_says_what_to_use(device):
     with pytest.raises(ValueError, match="Use device=None or device='cpu'") as info:
         get_backend(device)
     assert repr(device) in str(info.value)
+
+
+def test_cuda_without_a_gpu_is_an_error_that_says_what_to_install(run_script):
+    source = """
+try:
+    import numba_cuda
+except ImportError:
+    expected = ImportError
+else:
+    from numba import cuda
+    expected = None if cuda.is_available() else RuntimeError
+import numpy as np
+from sklearn_ann import FlatL2Neighbors
+try:
+    FlatL2Neighbors(device="cuda").fit(np.eye(3))
+except (ImportError, RuntimeError) as error:
+    assert type(error) is expected, error
+    assert "sklearn-ann-numba[cuda13]" in str(error) and "driver" in str(error)
+    print("refused")
+else:
+    assert expected is None
+    print("there is a GPU")
+"""
+    assert run_script(source, NUMBA_ENABLE_CUDASIM="0") in ("refused", "there is a GPU")
+
+
+def test_the_cpu_does_not_import_cuda(run_script):
+    source = """
+import sys, numpy as np
+from sklearn_ann import FlatL2Neighbors
+FlatL2Neighbors(1).fit(np.eye(3)).kneighbors(np.eye(3))
+print(any(name.startswith(("numba.cuda", "numba_cuda")) for name in sys.modules))
+print("sklearn_ann._cuda" in sys.modules)
+"""
+    assert run_script(source).split() == ["False", "False"]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

@@ -218,11 +218,11 @@ def test_bad_mode(mode, index):
 
 
 @SEARCHES
-@pytest.mark.parametrize("device", ["cuda", "cuda:1", "gpu"])
+@pytest.mark.parametrize("device", ["cuda:x", "gpu"])
 def test_a_device_that_is_not_there(device, search, index, rng):
-    with pytest.raises(ValueError, match=f"device='{device}' is not available"):
+    with pytest.raises(ValueError, match=f"device='{device}' is unknown"):
         getattr(index.set_params(device=device), search)(np.ones((2, 4)))
-    with pytest.raises(ValueError, match=f"device='{device}' is not available"):
+    with pytest.raises(ValueError, match=f"device='{device}' is unknown"):
         FlatL2Neighbors(device=device).fit(np.eye(4))
 
 

@@ -1,0 +1,63 @@
+"""The operations of the seam on an NVIDIA GPU, compiled by numba-cuda on first use.
+
+The answers are those of ``_cpu``, to the last bit, and so is the index, which is built
+on the host: a model fitted with one of them is searched with the other.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from types import SimpleNamespace
+
+from sklearn_ann._cpu import encode_sq8
+from sklearn_ann._cuda._compat import check_device, use_device
+from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
+from sklearn_ann._cuda._kmeans import accumulate_clusters, assign
+from sklearn_ann._cuda._knn import knn
+from sklearn_ann._cuda._radius import radius
+
+__all__ = ["OPERATIONS", "on_device"]
+
+_ON_DEVICE = (
+    *(accumulate_clusters, assign, knn, radius),
+    *(radius_ivf_flat, scan_ivf_flat),
+)
+
+# The codes of the CPU's filter are part of the index, which is built on the host.
+_ON_HOST = (encode_sq8,)
+
+_NOT_YET = (
+    *("accumulate_codewords", "decode_rows", "encode_pq", "place_codes"),
+    *("radius_ivf_pq", "refine", "scan_ivf_pq"),
+)
+
+OPERATIONS = sorted(operation.__name__ for operation in (*_ON_DEVICE, *_ON_HOST))
+
+# One search at a time has the memory of a GPU.
+_lock = threading.Lock()
+
+
+@functools.cache
+def on_device(number):
+    """The operations on one GPU, as a backend."""
+    check_device(number)
+
+    def bind(operation):
+        @functools.wraps(operation)
+        def run(*args):
+            with _lock, use_device(number):
+                return operation(*args)
+
+        return run
+
+    bound = {operation.__name__: bind(operation) for operation in _ON_DEVICE}
+    bound |= {operation.__name__: operation for operation in _ON_HOST}
+    bound |= dict.fromkeys(_NOT_YET, _refuse)
+    return SimpleNamespace(**bound)
+
+
+def _refuse(*_):
+    raise NotImplementedError(
+        "IVFPQNeighbors does not run on a GPU in this version. Use device='cpu'."
+    )

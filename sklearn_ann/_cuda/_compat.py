@@ -1,0 +1,182 @@
+"""The only file that knows numba-cuda: compiling, launching, memory, missing GPUs."""
+
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+from numba import cuda, types
+
+if getattr(cuda, "implementation", None) != "NVIDIA":
+    raise ImportError(
+        "device='cuda' needs numba-cuda. Install it with "
+        'pip install "sklearn-ann-numba[cuda13]" (for an NVIDIA driver 580 or newer) '
+        'or "sklearn-ann-numba[cuda12]" (525 or newer).'
+    )
+
+from numba.cuda.core import config
+
+__all__ = [
+    "FULL_WARP",
+    "WARP",
+    "add_exactly_rounded",
+    "bits_of",
+    "check_device",
+    "cuda",
+    "device",
+    "device_in_use",
+    "empty",
+    "float32",
+    "float64",
+    "float_of",
+    "free_memory",
+    "int32",
+    "int64",
+    "kernel",
+    "launch",
+    "load4",
+    "multiply_exactly_rounded",
+    "to_device",
+    "use_device",
+]
+
+IS_SIMULATED = bool(config.ENABLE_CUDASIM)
+
+_number = 0  # of the GPU in use
+
+WARP = 32
+FULL_WARP = 0xFFFFFFFF
+
+# Without fastmath: the bounds of ``_vectors`` hold for IEEE arithmetic, and infinite
+# thresholds must stay infinite. Signatures come with the first call: with one in the
+# decorator, importing a kernel would need a GPU.
+kernel = cuda.jit
+device = cuda.jit(device=True)
+
+
+# -- devices -------------------------------------------------------------------------
+
+
+def check_device(number):
+    """Raise an error that says what is missing, if there is no such GPU."""
+    if not cuda.is_available():
+        raise RuntimeError(
+            f"device='cuda:{number}' needs an NVIDIA GPU, and none was found. It needs "
+            'a driver of version 580 or newer with pip install "sklearn-ann-numba'
+            '[cuda13]", 525 or newer with "sklearn-ann-numba[cuda12]". Use device=None '
+            "or device='cpu' to search on the CPU."
+        )
+    if number >= len(cuda.gpus):
+        raise RuntimeError(
+            f"device='cuda:{number}' does not exist: there are {len(cuda.gpus)} GPUs, "
+            "numbered from 0."
+        )
+
+
+@contextlib.contextmanager
+def use_device(number):
+    """Launches and new arrays are those of this GPU."""
+    global _number
+    with cuda.gpus[number]:
+        _number = number
+        yield
+
+
+def device_in_use():
+    """The number of the GPU in use; one thread at a time has a GPU."""
+    return _number
+
+
+def free_memory():
+    """Bytes that are free on the GPU in use; infinitely many in the simulator."""
+    return cuda.current_context().get_memory_info().free
+
+
+# -- arrays --------------------------------------------------------------------------
+
+
+def to_device(array):
+    """A copy of the array on the GPU in use."""
+    return cuda.to_device(np.ascontiguousarray(array))
+
+
+def empty(shape, dtype):
+    """An array on the GPU in use, with whatever its memory holds."""
+    return cuda.device_array(shape, dtype)
+
+
+def launch(function, grid, block, *args):
+    """Start a kernel, on nothing if the grid is empty."""
+    if 0 in (grid if isinstance(grid, tuple) else (grid,)):
+        return
+    # Small searches have small grids: no reason to warn.
+    before = config.CUDA_LOW_OCCUPANCY_WARNINGS
+    config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+    try:
+        configured = function[grid, block]
+    finally:
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = before
+    configured(*args)
+
+
+# -- arithmetic and loads that the simulator knows by other names --------------------
+
+if IS_SIMULATED:
+    # Those of Numba, called as functions, are ten times slower.
+    from numpy import float32, float64, int32, int64
+
+    def add_exactly_rounded(a, b):
+        return a + b
+
+    def multiply_exactly_rounded(a, b):
+        return a * b
+
+    def bits_of(value):
+        return np.float32(value).view(np.int32)
+
+    def float_of(bits):
+        return np.int32(bits).view(np.float32)
+
+    def load4(array, i):
+        assert i % 4 == 0, "loads of 16 bytes are aligned"
+        return array[i], array[i + 1], array[i + 2], array[i + 3]
+
+else:
+    from llvmlite import ir
+    from numba import float32, float64, int32, int64
+    from numba.cuda import cgutils, libdevice
+    from numba.cuda.extending import intrinsic
+
+    # A product and a sum that the compiler does not fuse into one operation.
+    add_exactly_rounded = libdevice.dadd_rn
+    multiply_exactly_rounded = libdevice.dmul_rn
+
+    # A float32 and the int32 of the same bits.
+    bits_of, float_of = libdevice.float_as_int, libdevice.int_as_float
+
+    @intrinsic
+    def load4(typingctx, array, i):
+        """Four float32 of a 1-D array from number i on, in one load of 16 bytes.
+
+        The array starts at a multiple of 16 bytes, and i is a multiple of 4.
+        """
+        signature = types.UniTuple(types.float32, 4)(array, types.int64)
+
+        def generate(context, builder, signature, args):
+            array_type = signature.args[0]
+            struct = context.make_array(array_type)(context, builder, value=args[0])
+            pointer = cgutils.get_item_pointer(
+                context, builder, array_type, struct, [args[1]], wraparound=False
+            )
+            four = ir.VectorType(ir.FloatType(), 4)
+            wide = builder.bitcast(
+                pointer, ir.PointerType(four, pointer.type.addrspace)
+            )
+            vector = builder.load(wide, align=16)
+            items = [
+                builder.extract_element(vector, ir.Constant(ir.IntType(32), n))
+                for n in range(4)
+            ]
+            return context.make_tuple(builder, signature.return_type, items)
+
+        return signature, generate

@@ -1,0 +1,282 @@
+"""The filter: which rows can be neighbours of a query, from float32 products alone.
+
+A tile is 128 rows, two panels. For one tile and some queries a block of threads makes
+all dot products, in registers; what is below the threshold of its query is appended to
+the query's list of candidates, and nothing else is ever written. Thresholds, and what
+they are compared with, are explained in ``_vectors.py``.
+
+The lists of all queries lie one after the other: that of query q has the places
+starts[q] to starts[q + 1]. Its count goes on beyond its room: then some are lost.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sklearn_ann._cuda._compat import (
+    cuda,
+    device,
+    float32,
+    float64,
+    int32,
+    kernel,
+    launch,
+    load4,
+)
+from sklearn_ann._cuda._vectors import FEATURES
+from sklearn_ann._layout import PANEL
+
+# Rows of a tile, and queries of ``filter_many``. Each of 256 threads has 8 x 8 products
+# in registers: 16 loads from shared memory for 64 multiplications.
+TILE = 2 * PANEL
+SIDE = 8
+MANY_THREADS = (TILE // SIDE) ** 2
+
+# Floats of one operand of a step in shared memory, which holds two steps: one is
+# multiplied while the next one is loaded.
+STEP = FEATURES * TILE
+TWO_STEPS = 2 * STEP
+
+# Queries of ``filter_few``. A thread has one row, which it reads once for all of them.
+FEW = 8
+
+# Steps of four features for which ``filter_few`` keeps its queries in shared memory.
+FEW_STEPS = 64
+FEW_FLOATS = FEW_STEPS * FEW * 4
+
+# Up to so many queries ``filter_few`` is used: it reads the rows once for each 8, which
+# wait in the L2 cache, and ``filter_many`` always multiplies with 128 queries.
+MOST_FEW = 32
+
+# Of the second dimension of a grid.
+MOST_BLOCKS = 65535
+
+INFINITY = float32(math.inf)
+
+
+@device
+def upper_of(low, norm, twice):
+    """What bounds the distance from above, but for a term of the query."""
+    return low + twice * norm if norm > -INFINITY else INFINITY
+
+
+@device
+def _put(steps, at, v0, v1, v2, v3):
+    """Four features of a vector, each beside that of the other vectors."""
+    steps[at] = v0
+    steps[at + TILE] = v1
+    steps[at + 2 * TILE] = v2
+    steps[at + 3 * TILE] = v3
+
+
+@device
+def _multiply(query_steps, query_at, row_steps, row_at, products):
+    """Add one feature's products of the 8 queries and 8 rows of a thread."""
+    a = cuda.local.array(SIDE, float32)
+    b = cuda.local.array(SIDE, float32)
+    a[0], a[1], a[2], a[3] = load4(query_steps, query_at)
+    a[4], a[5], a[6], a[7] = load4(query_steps, query_at + PANEL)
+    b[0], b[1], b[2], b[3] = load4(row_steps, row_at)
+    b[4], b[5], b[6], b[7] = load4(row_steps, row_at + PANEL)
+    for i in range(SIDE):
+        for j in range(SIDE):
+            products[i, j] += a[i] * b[j]
+
+
+@device
+def _multiply_4(query_steps, query_at, row_steps, row_at, products):
+    """Four features. A loop over them would be as much bookkeeping as multiplying."""
+    _multiply(query_steps, query_at, row_steps, row_at, products)
+    _multiply(query_steps, query_at + TILE, row_steps, row_at + TILE, products)
+    query_at, row_at = query_at + 2 * TILE, row_at + 2 * TILE
+    _multiply(query_steps, query_at, row_steps, row_at, products)
+    _multiply(query_steps, query_at + TILE, row_steps, row_at + TILE, products)
+
+
+@device
+def multiply_tiles(queries, query_at, vectors, row_at, n_steps, products):
+    """The products of 128 queries and 128 rows; a thread has 8 x 8 of them.
+
+    Queries and rows are those of two panels each. The thread loads 4 features at a time
+    of one query, from number `query_at` on, and of one row: of panel t // 128, step
+    t // 64 % 2 and lane t % 64, if it has number t. It multiplies lanes t // 16 * 4 to
+    t // 16 * 4 + 3 of both panels of queries with t % 16 * 4 to t % 16 * 4 + 3 of rows.
+    """
+    query_steps = cuda.shared.array(TWO_STEPS, float32)
+    row_steps = cuda.shared.array(TWO_STEPS, float32)
+    t = cuda.threadIdx.x
+    # What lives through the loop has 32 bits: registers are what it is short of.
+    put_at = int32(t // PANEL % 2 * 4 * TILE + t // (2 * PANEL) * PANEL + t % PANEL)
+    query_lane, row_lane = int32(t // 16 * 4), int32(t % 16 * 4)
+    for i in range(SIDE):
+        for j in range(SIDE):
+            products[i, j] = float32(0)
+    buffer = int32(0)
+    q0, q1, q2, q3 = load4(queries, query_at)
+    x0, x1, x2, x3 = load4(vectors, row_at)
+    for step in range(0, n_steps, 2):
+        _put(query_steps, buffer + put_at, q0, q1, q2, q3)
+        _put(row_steps, buffer + put_at, x0, x1, x2, x3)
+        cuda.syncthreads()
+        if step + 2 < n_steps:
+            query_at += 2 * PANEL * 4
+            row_at += 2 * PANEL * 4
+            q0, q1, q2, q3 = load4(queries, query_at)
+            x0, x1, x2, x3 = load4(vectors, row_at)
+        query_from, row_from = buffer + query_lane, buffer + row_lane
+        _multiply_4(query_steps, query_from, row_steps, row_from, products)
+        query_from, row_from = query_from + 4 * TILE, row_from + 4 * TILE
+        _multiply_4(query_steps, query_from, row_steps, row_from, products)
+        buffer = int32(STEP - buffer)
+
+
+@kernel
+def filter_many(
+    queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
+    vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
+    norms,       # IN    (n_panels * 64,)  float32  low; +inf: no row
+    n_steps,     # IN    int               steps of 4 features, an even number
+    twice,       # IN    float32           see Bound
+    thresholds,  # IN    (padded,)         float32  NaN: nothing is a candidate
+    first_tile,  # IN    int               block (x, y) takes 128 queries from 128 x on
+    stride,      # IN    int               and tile (first_tile + y) * stride % n_tiles
+    n_tiles,     # IN    int
+    starts,      # IN    (padded + 1,)     int64
+    counts,      # INOUT (padded,)         int32
+    lows,        # OUT   (n_candidates,)   float32
+    uppers,      # OUT   (n_candidates,)   float32
+    places,      # OUT   (n_candidates,)   int32
+):
+    products = cuda.local.array((SIDE, SIDE), float32)
+    b = cuda.local.array(SIDE, float32)
+    t = cuda.threadIdx.x
+    tile = (first_tile + cuda.blockIdx.y) * stride % n_tiles
+    panel, half, lane = t // (2 * PANEL), t // PANEL % 2, t % PANEL
+    query_at = ((cuda.blockIdx.x * 2 + panel) * n_steps + half) * PANEL * 4 + lane * 4
+    row_at = ((tile * 2 + panel) * n_steps + half) * PANEL * 4 + lane * 4
+    multiply_tiles(queries, query_at, vectors, row_at, n_steps, products)
+    query_lane, row_lane = t // 16 * 4, t % 16 * 4
+    for j in range(SIDE):
+        b[j] = norms[tile * TILE + j // 4 * PANEL + row_lane + j % 4]
+    for i in range(SIDE):
+        query = cuda.blockIdx.x * TILE + i // 4 * PANEL + query_lane + i % 4
+        threshold = thresholds[query]
+        for j in range(SIDE):
+            low = b[j] - float32(2) * products[i, j]
+            if low <= threshold and b[j] < INFINITY:
+                place = tile * TILE + j // 4 * PANEL + row_lane + j % 4
+                slot = starts[query] + cuda.atomic.add(counts, query, 1)
+                if slot < starts[query + 1]:
+                    lows[slot], places[slot] = low, place
+                    uppers[slot] = upper_of(low, b[j], twice)
+
+
+@kernel
+def filter_few(
+    queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
+    vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
+    norms,       # IN    (n_panels * 64,)  float32  low; +inf: no row
+    n_steps,     # IN    int               steps of 4 features
+    twice,       # IN    float32           see Bound
+    thresholds,  # IN    (padded,)         float32  NaN: nothing is a candidate
+    first_tile,  # IN    int               block (x, y) takes 8 queries from 8 x on
+    stride,      # IN    int               and tile (first_tile + y) * stride % n_tiles
+    n_tiles,     # IN    int
+    starts,      # IN    (padded + 1,)     int64
+    counts,      # INOUT (padded,)         int32
+    lows,        # OUT   (n_candidates,)   float32
+    uppers,      # OUT   (n_candidates,)   float32
+    places,      # OUT   (n_candidates,)   int32
+):
+    query_steps = cuda.shared.array(FEW_FLOATS, float32)
+    products = cuda.local.array(FEW, float32)
+    t = cuda.threadIdx.x
+    tile = (first_tile + cuda.blockIdx.y) * stride % n_tiles
+    first_query = cuda.blockIdx.x * FEW
+    query_at = first_query // PANEL * n_steps * PANEL * 4 + first_query % PANEL * 4
+    place = tile * TILE + t
+    row_at = (place // PANEL * n_steps * PANEL + place % PANEL) * 4
+    for i in range(FEW):
+        products[i] = float32(0)
+    for first in range(0, n_steps, FEW_STEPS):
+        n = min(FEW_STEPS, n_steps - first)
+        cuda.syncthreads()
+        for item in range(t, n * FEW * 4, TILE):
+            step = first + item // (FEW * 4)
+            query_steps[item] = queries[query_at + step * PANEL * 4 + item % (FEW * 4)]
+        cuda.syncthreads()
+        for step in range(n):
+            x0, x1, x2, x3 = load4(vectors, row_at + (first + step) * PANEL * 4)
+            for i in range(FEW):
+                q0, q1, q2, q3 = load4(query_steps, (step * FEW + i) * 4)
+                products[i] += q0 * x0
+                products[i] += q1 * x1
+                products[i] += q2 * x2
+                products[i] += q3 * x3
+    norm = norms[place]
+    for i in range(FEW):
+        query = first_query + i
+        low = norm - float32(2) * products[i]
+        if low <= thresholds[query] and norm < INFINITY:
+            slot = starts[query] + cuda.atomic.add(counts, query, 1)
+            if slot < starts[query + 1]:
+                lows[slot], places[slot] = low, place
+                uppers[slot] = upper_of(low, norm, twice)
+
+
+@kernel
+def set_thresholds(
+    norms,       # IN   (padded,)  float32  squared lengths of queries, +inf: too long,
+                 #                          NaN: none or not finite
+    sqradius,    # IN   float      in units; +inf: everything is a neighbour so far
+    keep,        # IN   float      see Bound
+    thresholds,  # OUT  (padded,)  float32
+):
+    query = cuda.grid(1)
+    if query < thresholds.shape[0]:
+        norm = float64(norms[query])
+        threshold = sqradius - norm * keep
+        if norm == math.inf or sqradius == math.inf:
+            threshold = math.inf
+        if norm != norm:
+            threshold = norm
+        thresholds[query] = float32(threshold + abs(threshold) * 2.0**-22)
+
+
+def filter_tiles(queries, image, first, last, thresholds, lists):
+    """Append to the lists of candidates what is below the thresholds in some tiles.
+
+    Parameters
+    ----------
+    queries : Queries
+    image : FlatImage
+    first, last : int
+        Tiles, by the order in which they are visited: see ``tile_stride``.
+    thresholds : device array of shape (padded,), float32
+    lists : Lists
+        Their counts grow.
+    """
+    few = queries.n <= MOST_FEW
+    function, width, threads = (
+        (filter_few, FEW, TILE) if few else (filter_many, TILE, MANY_THREADS)
+    )
+    for tile in range(first, last, MOST_BLOCKS):
+        grid = -(-queries.n // width), min(MOST_BLOCKS, last - tile)
+        launch(
+            function, grid, threads,
+            queries.vectors, image.vectors, image.norms, image.n_steps,
+            float32(image.bound.twice), thresholds, tile, image.stride, image.n_tiles,
+            lists.starts, lists.counts, lists.lows, lists.uppers, lists.places,
+        )  # fmt: skip
+
+
+def tile_stride(n_tiles):
+    """A step that visits all tiles, and soon comes near every one of them.
+
+    Rows are often sorted by class. The first tiles give the first thresholds, so they
+    should be anywhere: golden sections of the whole, as a multiplicative hash.
+    """
+    stride = max(1, round(n_tiles * 0.6180339887498949))
+    while math.gcd(stride, n_tiles) > 1:
+        stride += 1
+    return stride

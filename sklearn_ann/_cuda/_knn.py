@@ -1,0 +1,205 @@
+"""Exact nearest neighbours: filter in float32, measure what is left in float64.
+
+The rows are visited in rounds that grow. After each, the list of candidates of a query
+is cut at a bound for its k-th smallest distance, which becomes the threshold of the
+next round: no matrix of distances is ever written. What is left at the end is measured
+as on the CPU and sorted by distance and row number, so the answer has the same bits.
+
+A list that overflows has lost candidates, but its threshold is good: the query is
+searched once more, from that threshold on. If its list overflows again, as it does when
+more rows are equally near than a list holds, all rows are measured for it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sklearn_ann._cuda._compat import (
+    WARP,
+    cuda,
+    empty,
+    float32,
+    int32,
+    kernel,
+    launch,
+    to_device,
+)
+from sklearn_ann._cuda._distance import measure_candidates, sqdist
+from sklearn_ann._cuda._filter import TILE, set_thresholds
+from sklearn_ann._cuda._image import (
+    empty_lists,
+    equal_starts,
+    image_of,
+    split_queries,
+    upload_queries,
+)
+from sklearn_ann._cuda._routes import AllRows, panel_of_chain
+from sklearn_ann._cuda._topk import NO_ROW, THREADS, select, shrink, sort_pairs
+from sklearn_ann._layout import PANEL
+
+# Places in a list: at least so many, and 64 for each neighbour up to so many, so that
+# rounds are few; for many neighbours 16 for each. k-means has lists for many rows, and
+# wants one neighbour.
+_SHORTEST_LIST, _LONG_LIST = 256, 1024
+
+@kernel
+def _measure_chains(
+    X,            # IN   (n, d)       float
+    rows_at,      # IN   (n_places,)  int32    row at each place; -1: none
+    Q,            # IN   (nq, d)      float
+    queries,      # IN   (m,)         int32    which of them; one a block
+    panels,       # IN   (n_panels,)  int32    see Chains, which are those of the m
+    offsets,      # IN   (nlist + 1,)  int64
+    probes,       # IN   (m, nprobe)  int32
+    ends,         # IN   (m, nprobe)  int32
+    k,            # IN   int
+    length,       # IN   int          of a list: a power of two, at least k + 64
+    row_sqdists,  # SCRATCH (m * length,)  float64
+    rows,         # SCRATCH (m * length,)  int32
+    sqdists,      # OUT  (m, k)       float64  ascending; +inf where there is none
+    ids,          # OUT  (m, k)       int64    -1 where there is none
+):
+    """The k nearest rows of the chains of some queries: all are measured."""
+    n_listed = cuda.shared.array(1, int32)
+    block, n_warps = cuda.blockIdx.x, cuda.blockDim.x // WARP
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    query, start, room = queries[block], block * length, length - PANEL
+    farthest, last, n_visited = math.inf, NO_ROW, ends[block, ends.shape[1] - 1]
+    if cuda.threadIdx.x == 0:
+        n_listed[0] = 0
+    cuda.syncthreads()
+    for visited in range(n_visited):
+        panel = panel_of_chain(panels, offsets, probes, ends, block, visited)
+        for place in range(panel * PANEL + warp, (panel + 1) * PANEL, n_warps):
+            row = rows_at[place]
+            if row >= 0:
+                exact = sqdist(X, row, Q, query, lane)
+                is_near = exact < farthest or (exact == farthest and row < last)
+                if lane == 0 and is_near:
+                    slot = start + cuda.atomic.add(n_listed, 0, 1)
+                    row_sqdists[slot], rows[slot] = exact, row
+        cuda.syncthreads()
+        count = n_listed[0]
+        cuda.syncthreads()
+        if count > room or visited == n_visited - 1:
+            sort_pairs(row_sqdists, rows, start, count)
+            if count >= k:
+                farthest, last = row_sqdists[start + k - 1], rows[start + k - 1]
+            cuda.syncthreads()
+            if cuda.threadIdx.x == 0:
+                n_listed[0] = min(count, k)
+            cuda.syncthreads()
+    count = n_listed[0]
+    for c in range(cuda.threadIdx.x, k, cuda.blockDim.x):
+        sqdists[block, c] = row_sqdists[start + c] if c < count else math.inf
+        ids[block, c] = rows[start + c] if c < count else -1
+
+
+def knn(Q, index, k, n_threads):
+    """The k nearest rows of each query, exactly.
+
+    Parameters and returns are those of ``_cpu.knn``.
+    """
+    image = image_of(index)
+    return knn_of(Q, image, k, lambda start, stop: AllRows(image, stop - start))
+
+
+def knn_of(Q, image, k, route_of):
+    """The k nearest rows on the route of each query.
+
+    ``route_of(start, stop)`` is that of some queries: see ``_routes``.
+    """
+    parts = [
+        _knn_part(Q[start:stop], image, k, route_of(start, stop))
+        for start, stop in split_queries(Q, image, capacity(k))
+    ]
+    sqdists, ids = map(np.concatenate, zip(*parts, strict=True))
+    return sqdists, ids
+
+
+def capacity(k):
+    """Places in the list of a query: a power of two, many times what it shall find."""
+    least = max(_SHORTEST_LIST, min(_LONG_LIST, 64 * k), 16 * k)
+    return 2 ** math.ceil(math.log2(least))
+
+
+def rounds(n_tiles, k):
+    """How many tiles have been visited after each round.
+
+    Among the first rows all are candidates. If rows come in no order, the number of
+    candidates below a threshold grows in proportion: to a quarter of the room.
+    """
+    seen = min(n_tiles, -(-4 * k // TILE))
+    growth = 1 + capacity(k) // (4 * k)
+    ends = [seen]
+    while seen < n_tiles:
+        seen = min(n_tiles, seen * growth)
+        ends.append(seen)
+    return ends
+
+
+def _knn_part(Q, image, k, route):
+    """As ``knn_of``, for queries whose lists fit into memory."""
+    queries = upload_queries(Q, image)
+    thresholds = empty(len(queries.norms), np.float32)
+    launch(
+        set_thresholds, len(thresholds) // THREADS, THREADS,
+        queries.norms, math.inf, image.bound.keep, thresholds,
+    )  # fmt: skip
+    ends = rounds(route.n_tiles, k)
+    sqdists, ids, is_lost = search(queries, image, k, route, thresholds, ends)
+    lost = np.flatnonzero(is_lost)
+    if len(lost):
+        again = upload_queries(Q[lost], image)
+        known = np.full(len(again.norms), np.nan, np.float32)
+        known[: len(lost)] = thresholds.copy_to_host()[lost]
+        known, route = to_device(known), route.some(lost)
+        found = search(again, image, k, route, known, [route.n_tiles])
+        sqdists[lost], ids[lost], is_lost = found
+        route, lost = route.some(np.flatnonzero(is_lost)), lost[is_lost]
+    if len(lost):
+        sqdists[lost], ids[lost] = _measure_all(queries.Q, image, lost, route, k)
+    return sqdists, ids
+
+
+def search(queries, image, k, route, thresholds, ends):
+    """The k nearest rows, starting from thresholds, which become lower.
+
+    Returns squared distances and ids, and which of the queries are not answered.
+    """
+    n, padded = queries.n, len(queries.norms)
+    lists = empty_lists(equal_starts(n, padded, capacity(k)))
+    is_lost = to_device(np.zeros(padded, np.int32))
+    seen = 0
+    for end in ends:
+        route.visit(queries, seen, end, thresholds, lists)
+        launch(
+            shrink, n, THREADS,
+            k, float32(image.bound.twice), float32(image.bound.tiny), queries.norms,
+            lists.starts, thresholds, lists.counts, is_lost,
+            lists.lows, lists.uppers, lists.places,
+        )  # fmt: skip
+        seen = end
+    measure_candidates(queries.Q, n, image, lists)
+    sqdists, ids = empty((n, k), np.float64), empty((n, k), np.int64)
+    launch(
+        select, n, THREADS,
+        k, lists.starts, lists.counts, lists.rows, lists.sqdists, sqdists, ids,
+    )  # fmt: skip
+    is_lost = is_lost.copy_to_host()[:n] > 0
+    return sqdists.copy_to_host(), ids.copy_to_host(), is_lost
+
+
+def _measure_all(Q, image, queries, route, k):
+    """The k nearest rows of some queries that the filter could not answer."""
+    m, length = len(queries), 2 ** math.ceil(math.log2(k + PANEL))
+    sqdists, ids = empty((m, k), np.float64), empty((m, k), np.int64)
+    launch(
+        _measure_chains, m, THREADS,
+        image.X, image.ids, Q, to_device(queries.astype(np.int32)), *route.chains(),
+        k, length, empty(m * length, np.float64), empty(m * length, np.int32),
+        sqdists, ids,
+    )  # fmt: skip
+    return sqdists.copy_to_host(), ids.copy_to_host()

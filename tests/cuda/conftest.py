@@ -1,0 +1,28 @@
+"""Fixtures of the CUDA tests. One process has one backend: see ``cuda_lane``."""
+
+import pytest
+
+
+@pytest.fixture
+def backend():
+    """The operations on the first GPU, or on the simulated one."""
+    from sklearn_ann import _cuda
+
+    return _cuda.on_device(0)
+
+
+@pytest.fixture(autouse=True)
+def forward_order():
+    yield
+    # Imported late: importing it skips where CUDA cannot run.
+    import cuda_lane
+
+    cuda_lane.set_order("forward")
+
+
+@pytest.fixture(params=["few", "many"])
+def n_at_once(request, monkeypatch):
+    """Both kernels of the filter, however many queries there are."""
+    most = 0 if request.param == "many" else 10**6
+    monkeypatch.setattr("sklearn_ann._cuda._filter.MOST_FEW", most)
+    return request.param

@@ -1,0 +1,44 @@
+"""The two halves of a k-means step: the same bits as from the CPU."""
+
+import cuda_lane
+import numpy as np
+import pytest
+import vector_kinds
+from numpy.testing import assert_array_equal
+
+from sklearn_ann import _cpu
+from sklearn_ann._cuda import _image
+from sklearn_ann._scalar_quantizer import build_flat_index
+
+
+@pytest.fixture(params=["all at once", "in parts"])
+def memory(request, monkeypatch):
+    if request.param == "in parts":
+        monkeypatch.setattr(_image, "free_memory", lambda: 4000)
+
+
+@pytest.mark.parametrize(
+    ("kind", "dtype"), vector_kinds.KINDS[::3], ids=vector_kinds.name
+)
+def test_rows_go_to_the_centroids_that_the_cpu_gives_them(kind, dtype, backend, rng):
+    X, others = vector_kinds.make(kind, dtype, rng, 20, 4, 5)
+    centroids = np.vstack([X[:15:3], others, X[:15]])
+    index = build_flat_index(centroids, _cpu, 1)
+    rows = rng.permutation(20)[:15]
+    found, expected = (b.assign(X, rows, index, 1) for b in (backend, _cpu))
+    assert_array_equal(found[0], expected[0], strict=True)
+    assert_array_equal(found[1], expected[1], strict=True)
+
+
+@pytest.mark.parametrize("order", cuda_lane.ORDERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sums_of_clusters(order, dtype, backend, memory, rng):
+    cuda_lane.set_order(order)
+    X = rng.standard_normal((90, 67)).astype(dtype)
+    labels = np.append(rng.integers(0, 9, 60), np.full(30, 4))
+    order = np.argsort(labels, kind="stable")
+    # Cluster 9 is empty.
+    starts = np.searchsorted(labels[order], np.arange(11))
+    found = backend.accumulate_clusters(X, order[: starts[-1]], starts, 1)
+    expected = _cpu.accumulate_clusters(X, order[: starts[-1]], starts, 1)
+    assert_array_equal(found, expected, strict=True)

@@ -1,0 +1,257 @@
+"""Every kernel compiles to machine code as good as declared, without a GPU.
+
+numba-cuda makes PTX, ptxas makes machine code and says what it needs, and nvdisasm
+shows it. The table KERNELS is the one place that says what a kernel may need.
+"""
+
+import re
+import subprocess
+import sysconfig
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+_HOW = "pip install -r .ci/cuda_compile.txt"
+for module in ("numba_cuda", "nvidia.cu13"):
+    pytest.importorskip(module, reason=f"{module} is not installed: {_HOW}")
+
+from numba import config, types
+
+if config.ENABLE_CUDASIM:
+    pytest.skip("the simulator compiles nothing", allow_module_level=True)
+
+BIN = Path(sysconfig.get_path("purelib"), "nvidia", "cu13", "bin")
+for tool in ("ptxas", "nvdisasm"):
+    if not (BIN / tool).is_file():
+        pytest.skip(f"{tool} is not installed: {_HOW}", allow_module_level=True)
+
+from numba import cuda
+from numba.cuda import dispatcher
+
+from sklearn_ann._cuda import (
+    _distance,
+    _filter,
+    _kmeans,
+    _knn,
+    _routes,
+    _topk,
+    _vectors,
+)
+
+f4, f8, i4, i8 = types.float32, types.float64, types.int32, types.int64
+ARCHITECTURES = [(8, 0), (9, 0)]
+
+
+def array(dtype, ndim=1):
+    return types.Array(dtype, ndim, "C")
+
+
+class Declared(NamedTuple):
+    """A kernel, the types of its arguments, and what it may need."""
+
+    function: object
+    arguments: tuple
+    registers: int
+    shared: int = 0  # bytes
+    stack: int = 0  # bytes of local memory that are meant to be there
+    float64: bool = False  # whether it computes in float64 on purpose
+    wide_loads: tuple = ()  # instructions that must be there
+    multiply_share: float = 0.0  # of the instructions of the largest loop
+
+
+_FILTER = (
+    *(array(f4), array(f4), array(f4), i8, f4, array(f4), i8, i8, i8),
+    *(array(i8), array(i4), array(f4), array(f4), array(i4)),
+)
+_OPERANDS, _CANDIDATES = _FILTER[:6], _FILTER[9:]
+_CHAINS = array(i4), array(i8), array(i4, 2), array(i4, 2)
+_LISTS = array(i8), array(i4), array(i4), array(i4), array(f8)
+
+KERNELS = {
+    "filter_many": Declared(
+        _filter.filter_many,
+        _FILTER,
+        registers=128,
+        shared=4 * 2 * _filter.TWO_STEPS,
+        # The products of a thread, when it looks for candidates among them.
+        stack=4 * _filter.SIDE**2,
+        wide_loads=("LDG.E.128", "LDS.128"),
+        multiply_share=0.84,
+    ),
+    "filter_few": Declared(
+        _filter.filter_few,
+        _FILTER,
+        registers=48,
+        shared=4 * _filter.FEW_FLOATS,
+        wide_loads=("LDG.E.128", "LDS.128"),
+        multiply_share=0.5,
+    ),
+    "filter_chains": Declared(
+        _routes.filter_chains,
+        (*_OPERANDS, *_CHAINS, i8, i8, *_CANDIDATES),
+        registers=64,
+        wide_loads=("LDG.E.128",),
+    ),
+    "filter_lists": Declared(
+        _routes.filter_lists,
+        (*_OPERANDS, array(i4), array(i4), array(i4), array(i4, 2), *_CANDIDATES),
+        registers=128,
+        shared=4 * 2 * _filter.TWO_STEPS,
+        stack=4 * _filter.SIDE**2,
+        wide_loads=("LDG.E.128", "LDS.128"),
+        multiply_share=0.84,
+    ),
+    "set_thresholds": Declared(
+        _filter.set_thresholds, (array(f4), f8, f8, array(f4)), 32, float64=True
+    ),
+    "shrink": Declared(
+        _topk.shrink,
+        (
+            *(i8, f4, f4, array(f4), array(i8), array(f4), array(i4), array(i4)),
+            *(array(f4), array(f4), array(i4)),
+        ),
+        registers=64,
+        shared=16 * _topk.N_WARPS + 4 * _topk.N_WARPS,
+    ),
+    "select": Declared(
+        _topk.select,
+        (i8, array(i8), array(i4), array(i4), array(f8), array(f8, 2), array(i8, 2)),
+        registers=64,
+        float64=True,
+    ),
+    "accumulate": Declared(
+        _kmeans._accumulate, (array(f4, 2), array(i8), array(f8, 2)), 40, float64=True
+    ),
+}
+for x in (f4, f8):
+    KERNELS[f"encode_{x}"] = Declared(
+        _vectors.encode,
+        (array(x, 2), array(i4), array(f8), *[f8] * 5, i8, array(f4), array(f4)),
+        registers=96,
+        float64=True,
+    )
+    for q in (f4, f8):
+        KERNELS[f"measure_{x}_{q}"] = Declared(
+            _distance.measure,
+            (array(x, 2), array(i4), array(q, 2), *_LISTS),
+            registers=96,
+            float64=True,
+        )
+        KERNELS[f"measure_chains_{x}_{q}"] = Declared(
+            _knn._measure_chains,
+            (
+                *(array(x, 2), array(i4), array(q, 2), array(i4), *_CHAINS, i8, i8),
+                *(array(f8), array(i4), array(f8, 2), array(i8, 2)),
+            ),
+            registers=160,
+            shared=4,
+            float64=True,
+        )
+
+
+class Compiled(NamedTuple):
+    ptx: str
+    report: str
+    instructions: list
+    labels: dict
+
+    def number(self, pattern):
+        """A number that ptxas reports."""
+        found = re.search(pattern, self.report)
+        return int(found[1]) if found else 0
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES, ids=["sm_80", "sm_90"])
+def architecture(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=KERNELS)
+def declared_and_compiled(request, architecture, tmp_path_factory):
+    declared = KERNELS[request.param]
+    return declared, compile_(declared, architecture, tmp_path_factory.mktemp("code"))
+
+
+def compile_(declared, architecture, folder):
+    class Device:
+        """What device functions ask a driver for."""
+
+        compute_capability = architecture
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dispatcher, "get_current_device", lambda: Device)
+        signature = types.void(*declared.arguments)
+        function = declared.function.py_func
+        ptx, _ = cuda.compile_ptx(function, signature, cc=architecture)
+    (folder / "kernel.ptx").write_text(ptx)
+    arch = "sm_{}{}".format(*architecture)
+    arguments = [f"-arch={arch}", "-v", folder / "kernel.ptx", "-o", folder / "cubin"]
+    report = run("ptxas", *arguments).stderr
+    listing = run("nvdisasm", folder / "cubin").stdout
+    instructions, labels = [], {}
+    for line in listing.splitlines():
+        if label := re.match(r"\s*(\.L_x_\d+):", line):
+            labels[label[1]] = len(instructions)
+        if instruction := re.search(r"/\*[0-9a-f]{4,}\*/\s+(.*?);", line):
+            instructions.append(instruction[1])
+    return Compiled(ptx, report, instructions, labels)
+
+
+def run(tool, *arguments):
+    return subprocess.run(
+        [BIN / tool, *arguments], capture_output=True, text=True, check=True
+    )
+
+
+def operations(instructions):
+    """How often each operation is there, without predicates and operands."""
+    names = (re.sub(r"^@!?U?P\w+\s+", "", text).split()[0] for text in instructions)
+    return Counter(names)
+
+
+def loops(compiled):
+    """The bodies of the loops: from a label to a branch back to it."""
+    for end, text in enumerate(compiled.instructions):
+        target = re.search(r"BRA.*`\((\.L_x_\d+)\)", text)
+        start = compiled.labels.get(target[1], end + 1) if target else end + 1
+        if start <= end:
+            yield compiled.instructions[start : end + 1]
+
+
+def test_resources_are_as_declared(declared_and_compiled):
+    declared, compiled = declared_and_compiled
+    assert compiled.number(r"(\d+) bytes spill stores") == 0
+    assert compiled.number(r"(\d+) bytes spill loads") == 0
+    assert compiled.number(r"(\d+) bytes stack frame") <= declared.stack
+    assert compiled.number(r"(\d+) bytes smem") <= declared.shared
+    assert 0 < compiled.number(r"Used (\d+) registers") <= declared.registers
+
+
+def test_only_declared_kernels_compute_in_float64(declared_and_compiled):
+    declared, compiled = declared_and_compiled
+    n_float64 = len(re.findall(r"\.f64\b", compiled.ptx))
+    assert (n_float64 > 0) == declared.float64
+
+
+def test_loads_are_wide_where_declared(declared_and_compiled):
+    declared, compiled = declared_and_compiled
+    found = operations(compiled.instructions)
+    for load in declared.wide_loads:
+        assert any(name.startswith(load) for name in found), found
+
+
+def test_the_largest_loop_multiplies(declared_and_compiled):
+    declared, compiled = declared_and_compiled
+    if declared.multiply_share:
+        largest = max(loops(compiled), key=lambda body: operations(body)["FFMA"])
+        assert operations(largest)["FFMA"] >= declared.multiply_share * len(largest)
+
+
+def test_exact_distances_are_not_fused(declared_and_compiled):
+    declared, compiled = declared_and_compiled
+    if declared.function is _distance.measure:
+        found = operations(compiled.instructions)
+        assert found["DMUL"] and found["DADD"]
+        assert not found["DFMA"]

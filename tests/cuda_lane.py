@@ -1,0 +1,31 @@
+"""Where the tests of CUDA run: in the simulator, on a GPU, or nowhere.
+
+Importing this module skips the tests of the module that does, where there is neither.
+"""
+
+import pytest
+
+_HOW = (
+    "run NUMBA_ENABLE_CUDASIM=1 python -m pytest tests/cuda, with "
+    'pip install -e ".[cuda-test]"'
+)
+
+pytest.importorskip("numba_cuda", reason=f"numba-cuda is not installed: {_HOW}")
+
+from numba import config, cuda
+
+SIMULATED = bool(config.ENABLE_CUDASIM)
+if SIMULATED:
+    import cuda_simulator
+
+    cuda_simulator.install()
+elif not cuda.is_available():
+    pytest.skip(f"no GPU: {_HOW}", allow_module_level=True)
+
+# Orders in which the simulator lets threads and blocks take turns.
+ORDERS = cuda_simulator.ORDERS if SIMULATED else ["hardware"]
+
+
+def set_order(order):
+    if SIMULATED:
+        cuda_simulator.set_order(order)
