@@ -285,6 +285,20 @@ def test_auto_spends_a_byte_on_eight_features(nbits, m, rng):
     assert make(nlist=1, m="auto", nbits=nbits).fit(X).m_ == m
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [1e3, 1e13, 1e15])
+def test_answers_are_exact_for_queries_far_away(scale, dtype, rng):
+    X = rng.standard_normal((2000, 16)).astype(dtype)
+    Q = (scale * rng.standard_normal((40, 16))).astype(dtype)
+    index = make(nlist=10, nprobe=10, m=4, metric="sqeuclidean").fit(X)
+    sqdists, ids = index.kneighbors(Q, 10)
+    all_sqdists, all_ids = index.radius_neighbors(Q, np.inf)
+    for i in range(len(Q)):
+        order = np.lexsort((all_ids[i], all_sqdists[i]))[:10]
+        assert_array_equal(ids[i], all_ids[i][order])
+        assert_array_equal(sqdists[i], all_sqdists[i][order])
+
+
 # -- bad input -----------------------------------------------------------------------
 
 

@@ -217,7 +217,12 @@ def _scan_block(
             step, base, error = fill_tables(
                 i, start + i, Q, index, centred, tables, rounded
             )
-            steps[i], bases[i], errors[i] = step, base, error
+            farthest = 0.0
+            for rank in range(probes.shape[1]):
+                if probes[start + i, rank] >= 0:
+                    farthest = max(farthest, known[start + i, rank])
+            steps[i], bases[i] = step, base
+            errors[i] = error + 2.0**-53 * (Q.shape[1] + 64) * farthest
     # The nearest list of each query first: it lowers the threshold most.
     for first, last in ((0, 1), (1, probes.shape[1])):
         ranked, sqdists_ = probes[start:stop, first:last], known[start:stop, first:last]
