@@ -101,22 +101,24 @@ def test_this_process_uses_the_best_tier_it_may():
     assert simd_tier() == supported[-1]
 
 
-@pytest.mark.parametrize("tier", TIERS)
-def test_every_tier_answers_alike(tier, data, answers, run_script, tmp_path):
+def run_on_tier(tier, run_script, script, *args):
+    """Run a script with the instructions of this tier and no others."""
     if not TIERS[tier] <= host_features():
         pytest.skip(f"the processor lacks {sorted(TIERS[tier] - host_features())}")
+    features = ",".join(f"+{name}" for name in sorted(TIERS[tier]))
+    environment = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": features}
+    assert run_script(script, *args, **environment) == tier
+
+
+@pytest.mark.parametrize("tier", TIERS)
+def test_every_tier_answers_alike(tier, data, answers, run_script, tmp_path):
     arrays = {}
     for name, (X, Q) in data.items():
         arrays |= {f"{name}/X": X, f"{name}/Q": Q}
     np.savez(tmp_path / "data.npz", **arrays)
-    used = run_script(
-        _SCRIPT,
-        tmp_path / "data.npz",
-        tmp_path / "answers.npz",
-        NUMBA_CPU_NAME="generic",
-        NUMBA_CPU_FEATURES=",".join(f"+{name}" for name in sorted(TIERS[tier])),
+    run_on_tier(
+        tier, run_script, _SCRIPT, tmp_path / "data.npz", tmp_path / "answers.npz"
     )
-    assert used == tier
     with np.load(tmp_path / "answers.npz") as found:
         for name, (distances, ids) in answers.items():
             assert_array_equal(found[f"{name}/ids"], ids)
@@ -160,17 +162,9 @@ def code_indexes():
 def test_every_tier_finds_the_same_among_codes(
     tier, code_indexes, run_script, tmp_path
 ):
-    if not TIERS[tier] <= host_features():
-        pytest.skip(f"the processor lacks {sorted(TIERS[tier] - host_features())}")
     (tmp_path / "indexes").write_bytes(pickle.dumps(code_indexes))
-    used = run_script(
-        _SCRIPT_OF_CODES,
-        tmp_path / "indexes",
-        tmp_path / "answers.npz",
-        NUMBA_CPU_NAME="generic",
-        NUMBA_CPU_FEATURES=",".join(f"+{name}" for name in sorted(TIERS[tier])),
-    )
-    assert used == tier
+    files = tmp_path / "indexes", tmp_path / "answers.npz"
+    run_on_tier(tier, run_script, _SCRIPT_OF_CODES, *files)
     indexes, Q = code_indexes
     with np.load(tmp_path / "answers.npz") as found:
         for name, index in indexes.items():

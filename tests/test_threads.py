@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
-from sklearn_ann._cpu import _ivf_flat, _knn
+from sklearn_ann._cpu import _ivf_flat, _ivf_pq, _knn
 from sklearn_ann._cpu._threads import run_blocks
 
 ESTIMATORS = {
@@ -77,6 +77,20 @@ def test_n_jobs_threads_share_a_search_of_lists(
     monkeypatch.setattr(_ivf_flat, kernel_name, meet)
     for found, wanted in zip(index.kneighbors(X[:n_queries]), expected, strict=True):
         assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize(("n_queries", "n_threads"), [(1, 1), (1000, 2)])
+def test_a_batch_among_codes_uses_its_threads(n_queries, n_threads, X, monkeypatch):
+    index = IVFPQNeighbors(nlist=20, nprobe=3, m=8, random_state=0, n_jobs=2).fit(X)
+    threads_of = []
+
+    def record(kernel, blocks, n_threads):
+        threads_of.append(n_threads)
+        run_blocks(kernel, blocks, n_threads)
+
+    monkeypatch.setattr(_ivf_pq, "run_blocks", record)
+    index.kneighbors(X[:n_queries])
+    assert threads_of == [n_threads]
 
 
 @pytest.mark.parametrize("n_queries", [1, 1000])
@@ -279,3 +293,18 @@ def test_searches_while_rows_are_added_see_one_index(make, rng):
         for done in searches:
             done.result()
     assert index.ntotal == 2000
+
+
+def test_a_search_for_rows_that_are_being_added_ends(X):
+    index = IVFFlatNeighbors(nlist=2, nprobe=1, random_state=0).fit(X[:100])
+    # So it is while another thread adds a hundred more, just before they can be found.
+    index.n_samples_fit_ = 200
+    found = []
+    search = threading.Thread(
+        target=lambda: found.append(index.kneighbors(X[:3], 150)), daemon=True
+    )
+    search.start()
+    search.join(60)
+    assert found, "the search goes on for ever"
+    _, ids = found[0]
+    assert_array_equal((ids >= 0).sum(axis=1), 100)

@@ -1,4 +1,4 @@
-"""Words for writing LLVM IR: what ``_simd`` and ``_distance`` are made of."""
+"""Words for writing LLVM IR, which the vector arithmetic of this folder is made of."""
 
 from __future__ import annotations
 

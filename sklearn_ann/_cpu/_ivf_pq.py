@@ -24,10 +24,7 @@ from sklearn_ann._cpu._ivf_flat import chain, group_by_list
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._knn import capacity, growth, limit_threads
 from sklearn_ann._cpu._pq_codes import decode_pq
-from sklearn_ann._cpu._pq_simd import (
-    sum_entries,
-    sums_within,
-)
+from sklearn_ann._cpu._pq_simd import sum_entries, sums_within
 from sklearn_ann._cpu._pq_tables import fill_tables
 from sklearn_ann._cpu._simd import lowest_bit
 from sklearn_ann._cpu._threads import run_blocks, split
