@@ -73,6 +73,10 @@ def test_neighbors_are_the_nearest_reconstructions(kind, dtype, nprobe, rng):
         (200, 768, 96, 4, 7),
         (150, 600, 300, 4, 5),
         (3000, 2, 1, 4, 40),
+        # As many as the rows whose sums of bytes give a first threshold, and one more.
+        (3000, 12, 5, 4, 128),
+        (3000, 12, 5, 4, 129),
+        (3000, 13, 4, 8, 128),
     ],
     ids=str,
 )

@@ -1,7 +1,7 @@
 """The operations of the seam on the CPU, compiled by Numba on first use."""
 
 from sklearn_ann._cpu._ivf_flat import radius_ivf_flat, scan_ivf_flat
-from sklearn_ann._cpu._ivf_pq import radius_ivf_pq, refine, scan_ivf_pq
+from sklearn_ann._cpu._ivf_pq import radius_ivf_pq, scan_ivf_pq
 from sklearn_ann._cpu._kmeans import accumulate_clusters, assign
 from sklearn_ann._cpu._knn import knn
 from sklearn_ann._cpu._pq_codes import (
@@ -11,6 +11,7 @@ from sklearn_ann._cpu._pq_codes import (
     place_codes,
 )
 from sklearn_ann._cpu._radius import radius
+from sklearn_ann._cpu._refine import refine
 from sklearn_ann._cpu._simd import simd_tier
 from sklearn_ann._cpu._sq8 import encode_sq8
 

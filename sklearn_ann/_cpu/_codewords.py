@@ -1,4 +1,4 @@
-"""Vector arithmetic of encoding, as LLVM IR: nearest codewords, and sums of rows."""
+"""Vector arithmetic with codewords, as LLVM IR: nearest, products, sums, decoding."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sklearn_ann._cpu._ir import (
     I8,
     I32,
     I64,
+    Row,
     array_struct,
     axis_length,
     bytes_of,
@@ -29,12 +30,13 @@ from sklearn_ann._cpu._ir import (
     store,
 )
 from sklearn_ann._cpu._simd import target_features
-from sklearn_ann._layout import CODEWORDS
+from sklearn_ann._layout import CODEWORDS, PANEL
 
-_CHUNK = 8  # features that are added at a time
+# Features that are added or decoded at a time: so many, and then the rest.
+_STEPS = 8, 4, 1
 
-# Vectors that are encoded together, the floats of a register, and how many registers of
-# them: accumulators for all must be there at once.
+# Vectors that are multiplied together, the floats of a register, and how many registers
+# of them: accumulators for all must be there at once.
 ROWS = 4
 _LANES, _VECTORS = (16, 4) if "avx512f" in target_features() else (8, 2)
 _CHUNKS = CODEWORDS // (_LANES * _VECTORS)
@@ -48,6 +50,21 @@ def _multiply_subtract(builder, x, y, z):
         return builder.fsub(z, builder.fmul(x, y))
     fma = declare(builder, f"llvm.fma.v{_LANES}f32", z.type, [z.type] * 3)
     return builder.call(fma, [builder.fneg(x), y, z])
+
+
+def _codebook(builder, codebooks, j):
+    """Pointer to codebook j of (m, dsub, 256) float32."""
+    size = bytes_of(builder, axis_length(builder, codebooks, 1), 4 * CODEWORDS)
+    return pointer(builder, codebooks.data, builder.mul(j, size), I8)
+
+
+def _parts(builder, vectors, codebooks, i, j, n_rows):
+    """Pointers to part j of some rows of (n, m * dsub) float32, from row i on."""
+    m, dsub = (axis_length(builder, codebooks, axis) for axis in (0, 1))
+    rows = [builder.add(i, ir.Constant(I64, row)) for row in range(n_rows)]
+    numbers = [builder.add(builder.mul(row, m), j) for row in rows]
+    sizes = [bytes_of(builder, builder.mul(number, dsub), 4) for number in numbers]
+    return [pointer(builder, vectors.data, size, I8) for size in sizes]
 
 
 def _emit_scores(builder, words, start, parts, dsub):
@@ -100,14 +117,8 @@ def nearest_codewords(typingctx, codebooks, halves, j, vectors, i, codes):
         )
         j, i = args[2], args[4]
         m, dsub = (axis_length(builder, codebooks, axis) for axis in (0, 1))
-        rows = [builder.add(i, ir.Constant(I64, r)) for r in range(ROWS)]
-        parts = [builder.mul(builder.add(builder.mul(r, m), j), dsub) for r in rows]
-        parts = [
-            pointer(builder, vectors.data, bytes_of(builder, part, 4), I8)
-            for part in parts
-        ]
-        size = bytes_of(builder, dsub, 4 * CODEWORDS)
-        words = pointer(builder, codebooks.data, builder.mul(j, size), I8)
+        parts = _parts(builder, vectors, codebooks, i, j, ROWS)
+        words = _codebook(builder, codebooks, j)
         halves = pointer(builder, halves.data, bytes_of(builder, j, 4 * CODEWORDS), I8)
         floats, ints = ir.VectorType(FLOAT, _LANES), ir.VectorType(I32, _LANES)
         state = [
@@ -115,7 +126,7 @@ def nearest_codewords(typingctx, codebooks, halves, j, vectors, i, codes):
                 cgutils.alloca_once_value(builder, constant(floats, float("inf"))),
                 cgutils.alloca_once_value(builder, constant(ints, 0)),
             )
-            for _ in rows
+            for _ in parts
         ]
         with cgutils.for_range(builder, ir.Constant(I64, _CHUNKS)) as loop:
             at = bytes_of(builder, loop.index, 4 * _LANES * _VECTORS)
@@ -136,47 +147,68 @@ def nearest_codewords(typingctx, codebooks, halves, j, vectors, i, codes):
                     is_less = builder.fcmp_ordered("<", score, so_far[0])
                     builder.store(builder.select(is_less, score, so_far[0]), best)
                     builder.store(builder.select(is_less, these, so_far[1]), numbers)
-        for row, found in zip(rows, state, strict=True):
+        for row, found in enumerate(state):
             number = _emit_smallest(builder, *map(builder.load, found))
-            at = builder.add(builder.mul(row, m), j)
+            at = builder.add(builder.mul(builder.add(i, ir.Constant(I64, row)), m), j)
             store(builder, builder.trunc(number, I8), codes.data, at)
         return context.get_dummy_value()
 
     return signature, generate
 
 
-@intrinsic
-def multiply_part(typingctx, codebooks, j, vector, tables, i):
-    """``tables[i, j]``: -2 times the products of part j of a vector and codewords."""
-    intp = types.intp
-    signature = types.void(codebooks, intp, vector, tables, intp)
+def _multiplier(n_rows):
+    @intrinsic
+    def multiply(typingctx, codebooks, j, vectors, tables, i):
+        intp = types.intp
+        signature = types.void(codebooks, intp, vectors, tables, intp)
 
-    def generate(context, builder, signature, args):
-        codebooks, j, vector, tables, i = args
-        codebooks, vector, tables = (
-            array_struct(context, builder, signature.args[at], array)
-            for at, array in ((0, codebooks), (2, vector), (3, tables))
-        )
-        m, dsub = (axis_length(builder, codebooks, axis) for axis in (0, 1))
-        first = builder.mul(j, dsub)
-        part = pointer(builder, vector.data, bytes_of(builder, first, 4), I8)
-        at = bytes_of(builder, first, 4 * CODEWORDS)
-        words = pointer(builder, codebooks.data, at, I8)
-        number = builder.add(builder.mul(i, m), j)
-        at = bytes_of(builder, number, 4 * CODEWORDS)
-        table = pointer(builder, tables.data, at, I8)
-        floats = ir.VectorType(FLOAT, _LANES)
-        start = [constant(floats, 0.0)] * _VECTORS
-        with cgutils.for_range(builder, ir.Constant(I64, _CHUNKS)) as loop:
-            at = bytes_of(builder, loop.index, 4 * _LANES * _VECTORS)
-            chunk = pointer(builder, words, at, I8)
-            (products,) = _emit_scores(builder, chunk, start, [part], dsub)
-            for v, product in enumerate(products):
-                offset = builder.add(at, ir.Constant(I64, 4 * _LANES * v))
-                store(builder, builder.fadd(product, product), table, offset)
-        return context.get_dummy_value()
+        def generate(context, builder, signature, args):
+            codebooks, vectors, tables = (
+                array_struct(context, builder, signature.args[at], args[at])
+                for at in (0, 2, 3)
+            )
+            j, i = args[1], args[4]
+            m, dsub = (axis_length(builder, codebooks, axis) for axis in (0, 1))
+            parts = _parts(builder, vectors, codebooks, i, j, n_rows)
+            words = _codebook(builder, codebooks, j)
+            first = builder.add(builder.mul(i, m), j)
+            at = bytes_of(builder, first, 4 * CODEWORDS)
+            table = pointer(builder, tables.data, at, I8)
+            to_next = bytes_of(builder, m, 4 * CODEWORDS)
+            floats = ir.VectorType(FLOAT, _LANES)
+            start = [constant(floats, 0.0)] * _VECTORS
+            with cgutils.for_range(builder, ir.Constant(I64, _CHUNKS)) as loop:
+                at = bytes_of(builder, loop.index, 4 * _LANES * _VECTORS)
+                chunk = pointer(builder, words, at, I8)
+                for of_part in _emit_scores(builder, chunk, start, parts, dsub):
+                    for v, product in enumerate(of_part):
+                        offset = builder.add(at, ir.Constant(I64, 4 * _LANES * v))
+                        store(builder, builder.fadd(product, product), table, offset)
+                    at = builder.add(at, to_next)
+            return context.get_dummy_value()
 
-    return signature, generate
+        return signature, generate
+
+    return multiply
+
+
+# ``tables[i, j]``: -2 times the products of part j of ``vectors[i]`` and codewords; and
+# those of ``vectors[i : i + ROWS]``, reading the codebook once.
+multiply_part, multiply_parts = _multiplier(1), _multiplier(ROWS)
+
+
+def _steps(builder, length):
+    """Pairs of a number and how many to take from there on, to loop over `length`.
+
+    What is written in the body becomes a loop for each of _STEPS.
+    """
+    start = ir.Constant(I64, 0)
+    for count in _STEPS:
+        size = ir.Constant(I64, count)
+        stop = builder.mul(builder.sdiv(length, size), size)
+        with cgutils.for_range_slice(builder, start, stop, size) as (at, _):
+            yield at, count
+        start = stop
 
 
 @intrinsic
@@ -191,21 +223,55 @@ def add_part(typingctx, sums, j, code, vectors, i):
         dsub = axis_length(builder, sums, 2)
         row = builder.add(builder.mul(j, ir.Constant(I64, CODEWORDS)), code)
         at = bytes_of(builder, builder.mul(row, dsub), 8)
-        total = pointer(builder, sums.data, at, I8)
+        total = Row(pointer(builder, sums.data, at, I8), DOUBLE, dsub)
         part = row_of(context, builder, signature.args[3], vectors, i)
         first = builder.mul(j, dsub)
-        zero, one, chunk = (ir.Constant(I64, n) for n in (0, 1, _CHUNK))
-        whole = builder.mul(builder.udiv(dsub, chunk), chunk)
-        for count, start, stop, step in (
-            (_CHUNK, zero, whole, chunk),
-            (1, whole, dsub, one),
-        ):
-            doubles = DOUBLE if count == 1 else ir.VectorType(DOUBLE, count)
-            with cgutils.for_range_slice(builder, start, stop, step) as (at, _):
-                value = part.load(builder, builder.add(first, at), count)
-                offset = bytes_of(builder, at, 8)
-                so_far = load(builder, total, offset, doubles)
-                store(builder, builder.fadd(so_far, value), total, offset)
+        for at, count in _steps(builder, dsub):
+            value = part.load(builder, builder.add(first, at), count)
+            so_far = total.load(builder, at, count)
+            offset = bytes_of(builder, at, 8)
+            store(builder, builder.fadd(so_far, value), total.data, offset)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def decode_codes(typingctx, codewords, codes, panel, lane, centroids, label, decoded):
+    """``decoded[0]``, float64: ``centroids[label]`` plus codewords, in their places.
+
+    They are those of ``codes[panel, :, lane]``.
+    """
+    intp = types.intp
+    signature = types.void(codewords, codes, intp, intp, centroids, intp, decoded)
+
+    def generate(context, builder, signature, args):
+        codewords, codes = (
+            array_struct(context, builder, signature.args[at], args[at])
+            for at in range(2)
+        )
+        panel, lane = args[2:4]
+        centroid, vector = (
+            row_of(context, builder, signature.args[at], array, row)
+            for at, array, row in ((4, *args[4:6]), (6, args[6], ir.Constant(I64, 0)))
+        )
+        m, dsub = (axis_length(builder, codewords, axis) for axis in (0, 2))
+        at = builder.add(bytes_of(builder, builder.mul(panel, m), PANEL), lane)
+        column = pointer(builder, codes.data, at, I8)
+        with cgutils.for_range(builder, m) as loop:
+            j, first = loop.index, builder.mul(loop.index, dsub)
+            code = load(builder, column, bytes_of(builder, j, PANEL), I8)
+            row = builder.add(bytes_of(builder, j, CODEWORDS), builder.zext(code, I64))
+            at = bytes_of(builder, builder.mul(row, dsub), 4)
+            word = Row(pointer(builder, codewords.data, at, I8), FLOAT, dsub)
+            # The last parts may reach beyond the features.
+            left = builder.sub(vector.length, first)
+            is_less = builder.icmp_signed("<", left, dsub)
+            for at, count in _steps(builder, builder.select(is_less, left, dsub)):
+                place = builder.add(first, at)
+                known = centroid.load(builder, place, count)
+                value = builder.fadd(known, word.load(builder, at, count))
+                store(builder, value, vector.data, bytes_of(builder, place, 8))
         return context.get_dummy_value()
 
     return signature, generate

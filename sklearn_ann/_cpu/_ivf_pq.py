@@ -21,7 +21,7 @@ import numpy as np
 
 from sklearn_ann._cpu._distance import prefetch, sqdist
 from sklearn_ann._cpu._ivf_flat import chain, group_by_list
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._knn import capacity, growth, limit_threads
 from sklearn_ann._cpu._pq_codes import decode_pq
 from sklearn_ann._cpu._pq_simd import sum_entries, sums_within
@@ -32,11 +32,11 @@ from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 
 # Bytes of rounded tables of a block of queries: they stay in the L2 cache.
-_TABLE_BYTES = 2**17
+_TABLE_BYTES = 2**19
 
-# Products, as ``limit_threads`` counts them, in the time it takes to look up a code, to
-# multiply an entry of a codebook, and to measure a feature of a scattered row.
-_PER_CODE, _PER_ENTRY, _PER_FEATURE = 12, 16, 256
+# Products, as ``limit_threads`` counts them, in the time it takes to look up a code and
+# to multiply an entry of a codebook.
+_PER_CODE, _PER_ENTRY = 12, 16
 
 # No finite sum exceeds it, empty positions do.
 _NO_LIMIT = 3e38
@@ -65,6 +65,7 @@ class _Block(NamedTuple):
 
 class _Scratch(NamedTuple):
     sums: np.ndarray  # (2, 64)       uint16
+    uppers: np.ndarray  # (128,)      float64
     decoded: np.ndarray  # (1, d)     float64
     keys: np.ndarray  # (capacity,)   int64
 
@@ -119,6 +120,16 @@ def _measure(block, i, k, query, Q, index, scratch):
     block.counts[i], block.marks[i] = kept, kept + growth(k)
 
 
+@inlined_jit
+def _make_room(block, i, k, query, Q, index, scratch):
+    """Drop candidates of a query until another panel of them fits its list."""
+    _shrink(block, i, k)
+    if block.marks[i] > block.values.shape[1] - PANEL:
+        # So many have nearly the same value that only measuring them tells.
+        _measure(block, i, k, query, Q, index, scratch)
+        _shrink(block, i, k)
+
+
 @jit
 def _limit(threshold, known, error):
     """What ``sums_within`` compares with, where `known` is part of the distance."""
@@ -126,6 +137,58 @@ def _limit(threshold, known, error):
         return np.float32(_NO_LIMIT)
     limit = threshold - known + error
     return np.float32(limit + 1e-6 * abs(limit) + 1e-30)
+
+
+@inlined_jit
+def _first_threshold(
+    panels,  # IN       (<= 2,)         int64    whose bytes have been summed
+    sums,    # IN       (2, 64)         uint16
+    terms,   # IN       (n_panels, 64)  float32
+    lowest,  # IN       float           what the distances to these rows have in common
+    step,    # IN       float
+    lost,    # IN       int             steps that a sum of bytes lacks, at most
+    k,       # IN       int
+    uppers,  # SCRATCH  (128,)          float64
+):
+    """A number that the values of k rows of these panels do not exceed.
+
+    It is known without looking anything up in the tables of floats.
+    """
+    for part in range(len(panels)):
+        bytes_, term = sums[part], terms[panels[part]]
+        upper = uppers[part * PANEL : (part + 1) * PANEL]
+        for lane in range(PANEL):
+            steps = np.float64(np.int32(bytes_[lane]) + lost)
+            upper[lane] = max(lowest + term[lane] + step * steps, 0.0)
+    return above_kth_smallest(uppers, PANEL * len(panels), k)
+
+
+@inlined_jit
+def _look_up(
+    mask,       # IN   uint64                 rows of the panel to look up
+    panel,      # IN   int
+    base,       # IN   float                  what they have in common
+    codes,      # IN   (n_panels, m, 64)      uint8
+    terms,      # IN   (n_panels * 64,)       float32
+    i,          # IN   int                    query of the block
+    tables,     # IN   (n, m, 256)            float32
+    threshold,  # IN   float
+    values,     # OUT  (n, capacity)          float64  those that do not exceed it
+    positions,  # OUT  (n, capacity)          int64
+    count,      # IN   int                    how many of these are there
+):
+    """Append rows of a panel to the candidates of a query; their new number."""
+    while mask != 0:
+        lane = lowest_bit(mask)
+        mask &= mask - np.uint64(1)
+        value = base + np.float64(terms[panel * PANEL + lane])
+        for j in range(codes.shape[1]):
+            value += np.float64(tables[i, j, codes[panel, j, lane]])
+        if value <= threshold:
+            values[i, count] = max(value, 0.0)
+            positions[i, count] = panel * PANEL + lane
+            count += 1
+    return count
 
 
 @jit
@@ -142,47 +205,50 @@ def _scan_lists(
     """Bring the candidates of all queries up to date with these lists, list by list."""
     # Taken out of their tuples once, see ``filter_panels``.
     panels, offsets = index.lists.panels, index.lists.offsets
-    codes, terms, sums = index.codes, index.terms, scratch.sums
+    codes, terms, is_paired = index.codes, index.terms, index.is_paired
     tables, rounded, steps, bases, errors, thresholds = block[:6]
     counts, marks, values, positions = block[6:]
-    longest, is_paired = values.shape[1] - PANEL, index.is_paired
-    by_panel = terms.reshape(-1, PANEL)
+    by_panel, sums, uppers = terms.reshape(-1, PANEL), scratch.sums, scratch.uppers
+    # An entry lacks less than a step, those of a pair two, and all their rounding one.
+    lost = 2 * codes.shape[1] + 1
     lists, starts, members, ranks = group_by_list(ranked, len(offsets) - 1)
     for n_before in range(len(lists)):
         probe, ahead = lists[n_before], lists[min(n_before + 1, len(lists) - 1)]
         first, last = offsets[probe], offsets[probe + 1] - 1
-        distance, end = offsets[ahead] - first, offsets[ahead + 1]
+        fetched, n_queries = offsets[ahead], starts[n_before + 1] - starts[n_before]
         for at in range(starts[n_before], starts[n_before + 1]):
             i = members[at]
             base, step, count = known[i, ranks[at]], steps[i], counts[i]
             threshold, lowest = thresholds[i], base + bases[i]
             limit = _limit(threshold, lowest, errors[i])
+            # Each query brings its share of the next list into the cache.
+            share = offsets[ahead + 1] - offsets[ahead]
+            share = share * (at + 1 - starts[n_before]) // n_queries
+            until = offsets[ahead] + share
             for place in range(first, last + 1):
                 panel, part = panels[place], (place - first) % 2
-                if at == starts[n_before] and place + distance < end:
-                    # The first query brings the next list into the cache.
-                    prefetch(codes, panels[place + distance])
-                    prefetch(by_panel, panels[place + distance])
+                if fetched < until:
+                    prefetch(codes, panels[fetched])
+                    prefetch(by_panel, panels[fetched])
+                    fetched += 1
                 if part == 0:
                     other = panels[min(place + 1, last)]
                     sum_entries(codes, panel, other, is_paired, rounded, i, sums)
+                    if threshold == np.inf:
+                        summed = panels[place : min(place + 2, last + 1)]
+                        threshold = 2 * errors[i] + _first_threshold(
+                            summed, sums, by_panel, lowest, step, lost, k, uppers
+                        )
+                        thresholds[i] = threshold
+                        limit = _limit(threshold, lowest, errors[i])
                 mask = sums_within(sums, part, terms, panel, step, limit)
-                while mask != 0:
-                    lane = lowest_bit(mask)
-                    mask &= mask - np.uint64(1)
-                    value = base + np.float64(terms[panel * PANEL + lane])
-                    for j in range(codes.shape[1]):
-                        value += np.float64(tables[i, j, codes[panel, j, lane]])
-                    if value <= threshold:
-                        values[i, count] = max(value, 0.0)
-                        positions[i, count] = panel * PANEL + lane
-                        count += 1
+                count = _look_up(
+                    *(mask, panel, base, codes, terms, i, tables, threshold),
+                    *(values, positions, count),
+                )
                 if count > marks[i]:
                     counts[i] = count
-                    _shrink(block, i, k)
-                    if marks[i] > longest:
-                        _measure(block, i, k, start + i, Q, index, scratch)
-                        _shrink(block, i, k)
+                    _make_room(block, i, k, start + i, Q, index, scratch)
                     threshold, count = thresholds[i], counts[i]
                     limit = _limit(threshold, lowest, errors[i])
             counts[i] = count
@@ -200,26 +266,21 @@ def _scan_block(
     ids,      # OUT  (nq, k)          int64
 ):
     n, k = stop - start, sqdists.shape[1]
-    m, dsub, _ = index.codebooks.shape
-    block, all_ids = _empty_block(n, m, k), index.ids
-    tables, rounded, steps, bases, errors = block[:5]
+    block, all_ids = _empty_block(n, len(index.codebooks), k), index.ids
     scratch = _Scratch(
         np.empty((2, PANEL), np.uint16),
+        np.empty(2 * PANEL),
         np.empty((1, Q.shape[1])),
         np.empty(capacity(k), np.int64),
     )
-    centred = np.zeros(m * dsub, np.float32)
+    fill_tables(start, Q, index, *block[:5])
     for i in range(n):
-        if probes[start + i, 0] >= 0:
-            step, base, error = fill_tables(
-                i, start + i, Q, index, centred, tables, rounded
-            )
-            farthest = 0.0
-            for rank in range(probes.shape[1]):
-                if probes[start + i, rank] >= 0:
-                    farthest = max(farthest, known[start + i, rank])
-            steps[i], bases[i] = step, base
-            errors[i] = error + 2.0**-53 * (Q.shape[1] + 64) * farthest
+        farthest = 0.0
+        for rank in range(probes.shape[1]):
+            if probes[start + i, rank] >= 0:
+                farthest = max(farthest, known[start + i, rank])
+        # The distance to a centroid is part of a value.
+        block.errors[i] += 2.0**-53 * (Q.shape[1] + 64) * farthest
     # The nearest list of each query first: it lowers the threshold most.
     for first, last in ((0, 1), (1, probes.shape[1])):
         ranked, sqdists_ = probes[start:stop, first:last], known[start:stop, first:last]
@@ -314,59 +375,3 @@ def radius_ivf_pq(Q, index, probes, sqradius, n_threads):
     np.cumsum([len(ids) for _, ids in found], out=offsets[1:])
     sqdists, ids = map(np.concatenate, zip(*found, strict=True))
     return sqdists, ids, offsets
-
-
-@jit
-def _refine(
-    start,       # IN   int                first query
-    stop,        # IN   int                one past the last
-    Q,           # IN   (nq, d)            float
-    X,           # IN   (n, d)             float
-    candidates,  # IN   (nq, n_candidates) int64   -1 where there is none
-    sqdists,     # OUT  (nq, k)            float64
-    ids,         # OUT  (nq, k)            int64
-):
-    n_candidates, k = candidates.shape[1], sqdists.shape[1]
-    exact, order = np.empty(n_candidates), np.empty(n_candidates, np.int64)
-    for i in range(start, stop):
-        count = 0
-        for c in range(n_candidates):
-            row = candidates[i, c]
-            if c + 1 < n_candidates:
-                prefetch(X, max(candidates[i, c + 1], 0))
-            if row >= 0:
-                exact[count], order[count] = sqdist(X, row, Q, i), row
-                count += 1
-        sort_pairs(exact, order, count)
-        for c in range(k):
-            sqdists[i, c] = exact[c] if c < count else np.inf
-            ids[i, c] = order[c] if c < count else -1
-
-
-def refine(Q, X, candidates, k, n_threads):
-    """The k nearest of some candidates of each query, measured exactly.
-
-    Parameters
-    ----------
-    Q : ndarray of shape (nq, d), float32 or float64
-    X : ndarray of shape (n, d), float32 or float64
-    candidates : ndarray of shape (nq, n_candidates), int64
-        Different rows of X; -1 for none.
-    k : int
-    n_threads : int
-
-    Returns
-    -------
-    sqdists : ndarray of shape (nq, k), float64
-    ids : ndarray of shape (nq, k), int64
-    """
-    sqdists, ids = np.empty((len(Q), k)), np.empty((len(Q), k), np.int64)
-    args = read_only(Q), read_only(X), read_only(candidates), sqdists, ids
-    n_products = candidates.shape[1] * Q.shape[1] * _PER_FEATURE
-    n_threads = limit_threads(n_threads, len(Q), n_products)
-    run_blocks(
-        lambda start, stop: _refine(start, stop, *args),
-        split(len(Q), n_threads),
-        n_threads,
-    )
-    return sqdists, ids

@@ -11,3 +11,9 @@ import numba
 # Never ``parallel=True``: Numba's workqueue layer aborts the process when two Python
 # threads call it, and GNU OpenMP does so after a fork.
 jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+
+# For a part of a hot loop that is a function for the reader's sake: a call would copy
+# each array and each tuple of arrays that it is given, some hundred words.
+inlined_jit = numba.njit(
+    nogil=True, cache=True, error_model="numpy", forceinline=True
+)

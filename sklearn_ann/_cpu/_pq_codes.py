@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._codewords import ROWS, add_part, nearest_codewords
+from sklearn_ann._cpu._codewords import (
+    ROWS,
+    add_part,
+    decode_codes,
+    nearest_codewords,
+)
 from sklearn_ann._cpu._distance import AHEAD, prefetch
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._threads import cut, run_blocks, split
@@ -185,13 +190,8 @@ def decode_pq(
 ):
     """The vector that the codes at a position stand for."""
     panel, lane = position // PANEL, position % PANEL
-    centroids, codewords, codes = index.centroids.X, index.codewords, index.codes
-    label, dsub = index.owners[panel], codewords.shape[2]
-    for j in range(codewords.shape[0]):
-        code, first = codes[panel, j, lane], j * dsub
-        for s in range(min(dsub, decoded.shape[1] - first)):
-            word = np.float64(codewords[j, code, s])
-            decoded[0, first + s] = np.float64(centroids[label, first + s]) + word
+    label, centroids = index.owners[panel], index.centroids.X
+    decode_codes(index.codewords, index.codes, panel, lane, centroids, label, decoded)
 
 
 @jit

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._codewords import multiply_part
+from sklearn_ann._cpu._codewords import ROWS, multiply_part, multiply_parts
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS, round_table, table_range
 from sklearn_ann._layout import NIBBLES
@@ -16,37 +16,40 @@ _ROUNDING = 2.0**-22
 
 @jit
 def fill_tables(
-    i,        # IN       int             of the query in its block
-    query,    # IN       int             of the query in Q
-    Q,        # IN       (nq, d)         float
-    index,    # IN       IVFPQIndex
-    centred,  # SCRATCH  (m * dsub,)     float32   zeros past d
-    tables,   # OUT      (n, m, 256)     float32   -2 (q - z).codeword
-    rounded,  # OUT      (n, m, 256)     uint8     the same, rounded down, in steps
+    start,    # IN   int             first of the queries
+    Q,        # IN   (nq, d)         float
+    index,    # IN   IVFPQIndex
+    tables,   # OUT  (n, m, 256)     float32   -2 (q - z).codeword
+    rounded,  # OUT  (n, m, 256)     uint8     the same, rounded down, in steps
+    steps,    # OUT  (n,)            float32   size of a step
+    bases,    # OUT  (n,)            float64   sum of the smallest entries: not in bytes
+    errors,   # OUT  (n,)            float64   what a sum of floats may be wrong by
 ):
-    """Fill the tables of one query.
-
-    Returns the size of a step, the sum of the smallest entries, which the bytes leave
-    out, and what a sum of floats may be wrong by.
-    """
+    """Fill the tables of a block of queries."""
     codebooks, radii, center = index.codebooks, index.radii, index.centroids.center
-    error = index.largest_term
-    m, dsub, _ = codebooks.shape
-    for t in range(Q.shape[1]):
-        centred[t] = np.float64(Q[query, t]) - center[t]
+    n, (m, dsub, _) = len(tables), codebooks.shape
+    centred = np.zeros((n, m * dsub), np.float32)
+    for i in range(n):
+        for t in range(Q.shape[1]):
+            centred[i, t] = np.float64(Q[start + i, t]) - center[t]
     for j in range(m):
-        multiply_part(codebooks, j, centred, tables, i)
-        square = 0.0
-        for s in range(dsub):
-            double = 2.0 * np.float64(centred[j * dsub + s])
-            square += double * double
-        error += np.sqrt(square) * radii[j]
-    error *= (dsub + m + 16) * _ROUNDING
-    if SPLITS_PAIRS and index.is_paired:
-        step, base = _round_pairs(i, tables, rounded)
-    else:
-        step, base = _round_tables(i, tables, rounded)
-    return step, base, error
+        for i in range(0, n - ROWS + 1, ROWS):
+            multiply_parts(codebooks, j, centred, tables, i)
+        for i in range(n - n % ROWS, n):
+            multiply_part(codebooks, j, centred, tables, i)
+    for i in range(n):
+        error = index.largest_term
+        for j in range(m):
+            square = 0.0
+            for s in range(dsub):
+                double = 2.0 * np.float64(centred[i, j * dsub + s])
+                square += double * double
+            error += np.sqrt(square) * radii[j]
+        errors[i] = error * (dsub + m + 16) * _ROUNDING
+        if SPLITS_PAIRS and index.is_paired:
+            steps[i], bases[i] = _round_pairs(i, tables, rounded)
+        else:
+            steps[i], bases[i] = _round_tables(i, tables, rounded)
 
 
 @jit
