@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_ann._cpu._distance import prefetch, sqdist
+from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
 from sklearn_ann._cpu._ivf_flat import chain, group_by_list
 from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._knn import capacity, growth, limit_threads
@@ -107,12 +107,16 @@ def _shrink(block, i, k):
 def _measure(block, i, k, query, Q, index, scratch):
     """Measure the candidates of a query and keep the k nearest, by distance and id."""
     values, positions, count = block.values[i], block.positions[i], block.counts[i]
-    decoded, keys = scratch.decoded, scratch.keys
+    codes, all_ids, decoded, keys = index.codes, index.ids, *scratch[2:]
     for c in range(count):
+        if c + AHEAD < count:
+            # The whole panel: each of its lines has a code of the row.
+            prefetch(codes, positions[c + AHEAD] // PANEL)
+            prefetch(all_ids, positions[c + AHEAD])
         decode_pq(positions[c], index, decoded)
         values[c] = sqdist(decoded, 0, Q, query)
         # Sorted by id among equal distances; the number of the candidate goes along.
-        keys[c] = np.int64(index.ids[positions[c]]) * _KEY + c
+        keys[c] = np.int64(all_ids[positions[c]]) * _KEY + c
     sort_pairs(values, keys, count)
     before, kept = positions[:count].copy(), min(count, k)
     for c in range(kept):

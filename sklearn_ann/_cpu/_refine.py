@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._distance import prefetch, sqdist
+from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._knn import limit_threads
 from sklearn_ann._cpu._threads import run_blocks, split
@@ -32,8 +32,8 @@ def _refine(
         count = 0
         for c in range(n_candidates):
             row = candidates[i, c]
-            if c + 1 < n_candidates:
-                prefetch(X, max(candidates[i, c + 1], 0))
+            if c + AHEAD < n_candidates:
+                prefetch(X, max(candidates[i, c + AHEAD], 0))
             if row >= 0:
                 exact[count], order[count] = sqdist(X, row, Q, i), row
                 count += 1
