@@ -39,6 +39,9 @@ from sklearn_ann._layout import CODEWORDS, NIBBLES, PANEL
 
 _HAS_PERMUTE = {"avx512vbmi", "avx512bw"} <= target_features()
 
+# Sums at a time where look-ups are plain loads: they do not wait for each other.
+_SCALARS = 4
+
 # Shuffles of 16 bytes, and their number of lanes; the widest comes last.
 _SHUFFLES = [
     (name, width)
@@ -123,17 +126,6 @@ def _permute(builder, codes, table):
     return builder.select(is_high, high, low)
 
 
-def _look_up(builder, codes, table):
-    """The same, one entry after the other."""
-    entries = ir.Constant(codes.type, ir.Undefined)
-    for lane in range(PANEL):
-        at = ir.Constant(I32, lane)
-        offset = builder.zext(builder.extract_element(codes, at), I64)
-        entry = load(builder, table, offset, I8)
-        entries = builder.insert_element(entries, entry, at)
-    return entries
-
-
 def _shuffle(builder, nibbles, table):
     """64 entries of a table of 16 bytes."""
     name, width = _SHUFFLES[-1]
@@ -169,7 +161,7 @@ def _choose(builder, a, b, lanes):
     )
 
 
-def _emit_sums(builder, m, panels, table, look_up, sums):
+def _emit_sums(builder, m, panels, table, sums, look_up):
     """Sums over the tables of a query for some panels: a table is loaded once.
 
     Two bytes are added as one word. What the odd ones carry into it is known from
@@ -197,6 +189,32 @@ def _emit_sums(builder, m, panels, table, look_up, sums):
         store(builder, total, sums, ir.Constant(I64, 2 * PANEL * number))
 
 
+def _emit_scalar_sums(builder, m, panels, table, sums):
+    """The same by plain loads."""
+    zero, size = ir.Constant(I64, 0), ir.Constant(I64, _SCALARS)
+    for number, panel in enumerate(panels):
+        row_of_sums = pointer(builder, sums, ir.Constant(I64, 2 * PANEL * number), I8)
+        stop = ir.Constant(I64, PANEL)
+        with cgutils.for_range_slice(builder, zero, stop, size) as (lane, _):
+            totals = [cgutils.alloca_once(builder, I32) for _ in range(_SCALARS)]
+            for total in totals:
+                builder.store(ir.Constant(I32, 0), total)
+            with cgutils.for_range(builder, m) as loop:
+                at = bytes_of(builder, loop.index, CODEWORDS)
+                row = pointer(builder, table, at, I8)
+                at = builder.add(bytes_of(builder, loop.index, PANEL), lane)
+                codes = pointer(builder, panel, at, I8)
+                for n, total in enumerate(totals):
+                    code = load(builder, codes, ir.Constant(I64, n), I8)
+                    entry = load(builder, row, builder.zext(code, I64), I8)
+                    entry = builder.zext(entry, I32)
+                    builder.store(builder.add(builder.load(total), entry), total)
+            for n, total in enumerate(totals):
+                at = bytes_of(builder, builder.add(lane, ir.Constant(I64, n)), 2)
+                word = builder.trunc(builder.load(total), I16)
+                store(builder, word, row_of_sums, at)
+
+
 @intrinsic
 def sum_entries(typingctx, codes, panel, other, is_paired, tables, i, sums):
     """``sums[p, lane]`` of ``tables[i, j, codes[panel, j, lane]]`` over all j.
@@ -221,15 +239,17 @@ def sum_entries(typingctx, codes, panel, other, is_paired, tables, i, sums):
         ]
         at = builder.mul(i, bytes_of(builder, m, CODEWORDS))
         table = pointer(builder, tables.data, at, I8)
-        whole = _permute if _HAS_PERMUTE else _look_up
-        if SPLITS_PAIRS:
+        args = m, panels, table, sums.data
+        if _HAS_PERMUTE:
+            _emit_sums(builder, *args, _permute)
+        elif SPLITS_PAIRS:
             with builder.if_else(is_paired) as (split, otherwise):
                 with split:
-                    _emit_sums(builder, m, panels, table, _look_up_pairs, sums.data)
+                    _emit_sums(builder, *args, _look_up_pairs)
                 with otherwise:
-                    _emit_sums(builder, m, panels, table, whole, sums.data)
+                    _emit_scalar_sums(builder, *args)
         else:
-            _emit_sums(builder, m, panels, table, whole, sums.data)
+            _emit_scalar_sums(builder, *args)
         return context.get_dummy_value()
 
     return signature, generate
