@@ -45,7 +45,7 @@ class _Queries(NamedTuple):
     n: int
     Q: Any  # (n, d)  float
     norms: Any  # (n,)  float32  errors of values: see ``_pq_tables.BOUND``
-    tables: Any  # (n, m * 256)  float32
+    tables: Any  # (n * m * 256,)  float32
     shifts: Any  # (n, nprobe)  float32
 
 
@@ -74,24 +74,26 @@ class ProbedCodes(Probed):
             shifts = np.where(self._probes >= 0, known - origins[:, None], 0.0)
             narrow = shifts.astype(np.float32)
         of_queries = np.abs(shifts).max(axis=1), known.max(axis=1), origins
-        vectors, centred = to_device(Q), empty((n, m * dsub), np.float32)
+        padded = -(-n // TOGETHER) * TOGETHER
+        vectors, centred = to_device(Q), empty(m * dsub * padded, np.float32)
         errors, thresholds = empty(n, np.float32), empty(n, np.float32)
         launch(
             centre, -(-n // (CENTRE_THREADS // WARP)), CENTRE_THREADS,
             vectors, image.center, image.radii, dsub, image.largest_term,
-            *map(to_device, of_queries), sqradius, centred, errors, thresholds,
+            *map(to_device, of_queries), sqradius, padded, centred, errors, thresholds,
         )  # fmt: skip
-        tables = empty((n, m * CODEWORDS), np.float32)
+        tables = empty(n * m * CODEWORDS, np.float32)
         launch(
-            fill_tables, -(-n // TOGETHER) * m, CODEWORDS,
-            centred, image.codebooks, tables,
+            fill_tables, padded // TOGETHER * m, CODEWORDS,
+            centred, padded, image.codebooks, m, tables,
         )  # fmt: skip
         return _Queries(n, vectors, errors, tables, to_device(narrow)), thresholds
 
     def visit(self, queries, first, last, thresholds, lists):
         """Append to the lists what is below the thresholds in some tiles."""
         image = self._image
-        operands = queries.tables, image.codes, image.terms, queries.shifts, thresholds
+        operands = queries.tables, len(image.radii), image.codes, image.terms
+        operands = *operands, queries.shifts, thresholds
         outputs = lists.starts, lists.counts, lists.lows, lists.uppers, lists.places
         most = MOST_BLOCKS * PANELS_OF_BLOCK
         for start in range(2 * first, 2 * last, most):
@@ -115,15 +117,14 @@ class ProbedCodes(Probed):
     def rows(self):
         """Parts of the queries, the rows of their chains, decoded, and these."""
         lists, d = self._lists, self._image.center.shape[0]
-        n_panels = self._ends[:, -1]
+        lengths, n_panels = self._ends - self._starts, self._ends[:, -1]
         for start, stop in split_counts(n_panels, PANEL * (8 * d + 4)):
-            chains = [
-                lists.panels[lists.offsets[probe] : lists.offsets[probe + 1]]
-                for probe in self._probes[start:stop].ravel()
-                if probe >= 0
-            ]
-            X, ids = decode_panels(np.concatenate(chains), self._image)
-            yield start, stop, (X, ids, True), _lists_of_their_own(n_panels[start:stop])
+            of_part = lengths[start:stop].ravel()
+            shift = lists.offsets[self._probes[start:stop]].ravel()
+            shift -= np.cumsum(of_part) - of_part
+            panels = lists.panels[np.repeat(shift, of_part) + np.arange(of_part.sum())]
+            decoded = *decode_panels(panels, self._image), True
+            yield start, stop, decoded, _lists_of_their_own(n_panels[start:stop])
 
 
 def _lists_of_their_own(n_panels):

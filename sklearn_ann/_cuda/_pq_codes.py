@@ -32,7 +32,7 @@ WORDS = PANEL // 4
 # Rows of a block that encodes, and codewords whose scores a thread has in registers:
 # a feature is read once for them, and each codeword once for all rows of a warp.
 _ROWS = 128
-_AT_ONCE = 16
+_AT_ONCE = 32
 
 INFINITY = float32(math.inf)
 
@@ -203,22 +203,24 @@ def _nearest(
     codes have the same bits: the first of the smallest |c|^2 / 2 - c.v.
     """
     scores = cuda.local.array(_AT_ONCE, float32)
-    (n, m), t = codes.shape, cuda.threadIdx.x
-    j, row = cuda.blockIdx.x % m, cuda.blockIdx.x // m * cuda.blockDim.x + t
+    n, m = codes.shape
+    j = cuda.blockIdx.x % m
+    row = cuda.blockIdx.x // m * cuda.blockDim.x + cuda.threadIdx.x
     best, code = INFINITY, int32(0)
-    for first in range(0, CODEWORDS, _AT_ONCE):
-        for i in range(0, _AT_ONCE, 4):
-            at = j * CODEWORDS + first + i
-            scores[i], scores[i + 1], scores[i + 2], scores[i + 3] = load4(halves, at)
-        for s in range(j * dsub, (j + 1) * dsub):
-            feature = -residuals[s, row]
-            for i in range(0, _AT_ONCE, 4):
-                words = load4(codebooks, s * CODEWORDS + first + i)
-                _add_products(scores, i, feature, words)
-        for i in range(_AT_ONCE):
-            if scores[i] < best:
-                best, code = scores[i], int32(first + i)
     if row < n:
+        for first in range(0, CODEWORDS, _AT_ONCE):
+            for i in range(0, _AT_ONCE, 4):
+                of_codes = load4(halves, j * CODEWORDS + first + i)
+                for c in range(4):
+                    scores[i + c] = of_codes[c]
+            for s in range(j * dsub, (j + 1) * dsub):
+                feature = -residuals[s, row]
+                for i in range(0, _AT_ONCE, 4):
+                    words = load4(codebooks, s * CODEWORDS + first + i)
+                    _add_products(scores, i, feature, words)
+            for i in range(_AT_ONCE):
+                if scores[i] < best:
+                    best, code = scores[i], int32(first + i)
         codes[row, j] = code
 
 

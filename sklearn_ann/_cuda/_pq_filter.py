@@ -54,7 +54,8 @@ def _add_entries(sums, first, entries, at, word):
 
 @kernel
 def filter_codes(
-    tables,      # IN    (n, m * 256)      float32  see ``_pq_tables``
+    tables,      # IN    (n * m * 256,)    float32  see ``_pq_tables``
+    m,           # IN    int               parts
     codes,       # IN    (n_panels * m * 16,)  int32  four codes of a part each
     terms,       # IN    (n_panels * 64,)  float32  +inf: no row
     shifts,      # IN    (n, nprobe)       float32  of each list that a query probes
@@ -73,7 +74,7 @@ def filter_codes(
 ):
     entries = cuda.shared.array(ENTRIES, float32)
     sums = cuda.local.array(_ROWS, float32)
-    query, t, m = cuda.blockIdx.x, cuda.threadIdx.x, tables.shape[1] // CODEWORDS
+    query, t = cuda.blockIdx.x, cuda.threadIdx.x
     visited = first + cuda.blockIdx.y * PANELS_OF_BLOCK + t // _THREADS_OF_PANEL
     quad = t % _THREADS_OF_PANEL * 4
     probe, panel = -1, int32(0)
@@ -87,8 +88,11 @@ def filter_codes(
     for part in range(0, m, _PARTS):
         n_parts = min(_PARTS, m - part)
         cuda.syncthreads()
-        for item in range(t, n_parts * CODEWORDS, THREADS):
-            entries[item] = tables[query, part * CODEWORDS + item]
+        table_at = (query * m + part) * CODEWORDS
+        for item in range(4 * t, n_parts * CODEWORDS, 4 * THREADS):
+            four = load4(tables, table_at + item)
+            for i in range(4):
+                entries[item + i] = four[i]
         cuda.syncthreads()
         if probe >= 0:
             at = (panel * m + part) * WORDS + quad
@@ -100,11 +104,13 @@ def filter_codes(
                 _add_entries(sums, 12, entries, j * CODEWORDS, w3)
     if probe >= 0:
         threshold, shift = thresholds[query], shifts[query, probe]
-        for i in range(_ROWS):
-            place = panel * PANEL + quad * 4 + i
-            term = terms[place]
-            value = (shift + term) + sums[i]
-            if value <= threshold and term < INFINITY:
-                slot = starts[query] + cuda.atomic.add(counts, query, 1)
-                if slot < starts[query + 1]:
-                    lows[slot], uppers[slot], places[slot] = value, value, place
+        for i in range(0, _ROWS, 4):
+            first_place = panel * PANEL + quad * 4 + i
+            of_rows = load4(terms, first_place)
+            for row in range(4):
+                value = (shift + of_rows[row]) + sums[i + row]
+                if value <= threshold and of_rows[row] < INFINITY:
+                    slot = starts[query] + cuda.atomic.add(counts, query, 1)
+                    if slot < starts[query + 1]:
+                        lows[slot], uppers[slot] = value, value
+                        places[slot] = first_place + row

@@ -47,6 +47,7 @@ from sklearn_ann._cuda._compat import (
     float32,
     float64,
     kernel,
+    load4,
 )
 from sklearn_ann._cuda._vectors import Bound
 from sklearn_ann._layout import CODEWORDS
@@ -82,7 +83,9 @@ def centre(
                    #                              centroid
     origins,       # IN   (n,)           float64
     sqradius,      # IN   float
-    centred,       # OUT  (n, m * dsub)  float32  zeros past d, and if there is no table
+    padded,        # IN   int            queries with padding, a multiple of TOGETHER
+    centred,       # OUT  (m * dsub * padded,)  float32  side by side for each feature;
+                   #                              zeros past d, and if there is no table
     errors,        # OUT  (n,)           float32  NaN for a query that finds nothing
     thresholds,    # OUT  (n,)           float32  of values within the radius
 ):
@@ -111,7 +114,7 @@ def centre(
             value = float64(0)
             if has_table and t < d:
                 value = float64(Q[query, t]) - center[t]
-            centred[query, t] = float32(value)
+            centred[t * padded + query] = float32(value)
         if lane == 0:
             error = scale * (dsub + m + 16) * 2.0**-22
             error += 2.0**-53 * (d + 64) * farthest[query]
@@ -127,22 +130,26 @@ def centre(
 
 @kernel
 def fill_tables(
-    centred,    # IN   (n, m * dsub)    float32
+    centred,    # IN   (m * dsub * padded,)  float32
+    padded,     # IN   int
     codebooks,  # IN   (m, dsub, 256)   float32
-    tables,     # OUT  (n, m * 256)     float32  -2 (q - z).codeword
+    m,          # IN   int
+    tables,     # OUT  (n * m * 256,)   float32  -2 (q - z).codeword
 ):
     """A thread has an entry of one part, for 8 queries."""
     products = cuda.local.array(TOGETHER, float32)
-    n, (m, dsub, _) = centred.shape[0], codebooks.shape
     j, code = cuda.blockIdx.x % m, cuda.threadIdx.x
     first = cuda.blockIdx.x // m * TOGETHER
+    dsub, n = codebooks.shape[1], tables.shape[0] // (m * CODEWORDS)
     for i in range(TOGETHER):
         products[i] = float32(0)
     for s in range(dsub):
-        word = codebooks[j, s, code]
-        for i in range(TOGETHER):
-            # Behind the end: the last one again.
-            products[i] += centred[min(n - 1, first + i), j * dsub + s] * word
+        word, at = codebooks[j, s, code], (j * dsub + s) * padded + first
+        for i in range(0, TOGETHER, 4):
+            of_queries = load4(centred, at + i)
+            for query in range(4):
+                products[i + query] += of_queries[query] * word
     for i in range(TOGETHER):
         if first + i < n:
-            tables[first + i, j * CODEWORDS + code] = float32(-2) * products[i]
+            at = ((first + i) * m + j) * CODEWORDS + code
+            tables[at] = float32(-2) * products[i]
