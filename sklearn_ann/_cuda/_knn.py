@@ -49,7 +49,7 @@ _SHORTEST_LIST, _LONG_LIST = 256, 1024
 def _measure_chains(
     X,            # IN   (n, d)       float
     rows_at,      # IN   (n_places,)  int32    row at each place; -1: none
-    is_placed,    # IN   int          whether X has a row for each place, or by number
+    is_placed,    # IN   bool         whether X has a row for each place, or by number
     Q,            # IN   (nq, d)      float
     queries,      # IN   (m,)         int32    which of them; one a block
     panels,       # IN   (n_panels,)  int32    see Chains, which are those of the m

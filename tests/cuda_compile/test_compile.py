@@ -205,7 +205,7 @@ for x in (f4, f8):
         KERNELS[f"measure_chains_{x}_{q}"] = Declared(
             _knn._measure_chains,
             (
-                *(array(x, 2), array(i4), i8, array(q, 2), array(i4)),
+                *(array(x, 2), array(i4), types.boolean, array(q, 2), array(i4)),
                 *(*_CHAINS, i8, i8),
                 *(array(f8), array(i4), array(f8, 2), array(i8, 2)),
             ),
