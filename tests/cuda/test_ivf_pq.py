@@ -146,17 +146,31 @@ def test_queries_of_the_other_dtype_are_not_rounded(dtypes, backend, rng):
     assert_same_as_cpu(backend, fitted(X), Q, 5)
 
 
+def assert_exact(backend, index, Q, k):
+    """The CPU measures every row when it searches within a radius."""
+    nlist = len(index.lists.sizes)
+    known, probes = _cpu.knn(Q, index.centroids, nlist, 1)
+    sqdists, ids = backend.scan_ivf_pq(Q, index, probes, known, k, 1)
+    all_sqdists, all_ids, offsets = _cpu.radius_ivf_pq(Q, index, probes, np.inf, 1)
+    for i in range(len(Q)):
+        part = slice(offsets[i], offsets[i + 1])
+        order = np.lexsort((all_ids[part], all_sqdists[part]))[:k]
+        assert_array_equal(ids[i], all_ids[part][order])
+        assert_array_equal(sqdists[i], all_sqdists[part][order])
+
+
 @pytest.mark.parametrize("scale", [1e3, 1e15, 1e36])
 def test_answers_are_exact_for_queries_far_away(scale, backend, rng):
-    X = rng.standard_normal((200, 4))
-    index, Q = fitted(X), scale * rng.standard_normal((3, 4))
-    known, probes = _cpu.knn(Q, index.centroids, 4, 1)
-    sqdists, ids = backend.scan_ivf_pq(Q, index, probes, known, 5, 1)
-    found = _cpu.radius_ivf_pq(Q, index, probes, np.inf, 1)
-    for i, part in enumerate(np.arange(600).reshape(3, 200)):
-        order = part[np.lexsort((found[1][part], found[0][part]))][:5]
-        assert_array_equal(ids[i], found[1][order])
-        assert_array_equal(sqdists[i], found[0][order])
+    index = fitted(rng.standard_normal((200, 4)))
+    assert_exact(backend, index, scale * rng.standard_normal((3, 4)), 5)
+
+
+def test_answers_are_exact_for_lists_farther_apart_than_float32_tells(backend, rng):
+    X = rng.standard_normal((120, 4))
+    X[60:] += 1e25
+    index = fitted(X, nlist=2)
+    assert_array_equal(index.lists.sizes, 60)
+    assert_exact(backend, index, X[[0, 70]], 100)
 
 
 def test_queries_beyond_float32_are_an_error(rng):

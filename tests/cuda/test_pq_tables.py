@@ -43,7 +43,17 @@ def uploaded(index, Q):
 def test_values_are_off_by_no_more_than_their_error(kind, dtype, scale, rng):
     X, Q = vector_kinds.make(kind, dtype, rng, 70, 4, 5)
     Q[:2] = (scale * Q[:2].astype(np.float64)).astype(dtype)
-    index = fitted(X)
+    assert_values_are_bounded(fitted(X), Q)
+
+
+@pytest.mark.parametrize("order", cuda_lane.ORDERS)
+def test_any_number_of_parts_is_summed_up(order, rng):
+    cuda_lane.set_order(order)
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 4, 35)
+    assert_values_are_bounded(fitted(X, m=35, nbits=5), Q)
+
+
+def assert_values_are_bounded(index, Q):
     route, queries, thresholds, known = uploaded(index, Q)
     lists = _image.empty_lists(_image.equal_starts(4, 4, 70))
     route.visit(queries, 0, route.n_tiles, thresholds, lists)
@@ -113,6 +123,9 @@ def test_lists_are_shifted_by_what_is_known_of_them(rng):
     expected = known - known[:, :1]
     expected[1, 1:] = 0
     assert_array_equal(shifts, expected.astype(np.float32))
+    some = np.array([2, 0])
+    shifts = route.some(some).upload(Q[some], np.inf)[0].shifts.copy_to_host()
+    assert_array_equal(shifts, expected[some].astype(np.float32))
 
 
 @pytest.mark.parametrize("order", cuda_lane.ORDERS)
