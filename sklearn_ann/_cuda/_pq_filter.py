@@ -23,7 +23,7 @@ from sklearn_ann._cuda._compat import (
     load4,
 )
 from sklearn_ann._cuda._pq_codes import WORDS
-from sklearn_ann._cuda._routes import probe_of_chain
+from sklearn_ann._cuda._routes import panel_of_probe, probe_of_chain
 from sklearn_ann._layout import CODEWORDS, PANEL
 
 THREADS = 256
@@ -81,8 +81,7 @@ def filter_codes(
     if visited < last:
         probe = probe_of_chain(ends, query, visited)
     if probe >= 0:
-        start = ends[query, probe - 1] if probe > 0 else 0
-        panel = panels[offsets[probes[query, probe]] + visited - start]
+        panel = panel_of_probe(panels, offsets, probes, ends, query, probe, visited)
     for i in range(_ROWS):
         sums[i] = float32(0)
     for part in range(0, m, _PARTS):

@@ -77,13 +77,19 @@ def probe_of_chain(ends, query, place):
 
 
 @device
+def panel_of_probe(panels, offsets, probes, ends, query, probe, place):
+    """The panel at a place of the chain of a query, which is in this probe."""
+    start = ends[query, probe - 1] if probe > 0 else 0
+    return panels[offsets[probes[query, probe]] + place - start]
+
+
+@device
 def panel_of_chain(panels, offsets, probes, ends, query, place):
     """The panel at a place of the chain of a query, see Chains; -1 behind its end."""
     probe = probe_of_chain(ends, query, place)
     if probe < 0:
         return -1
-    start = ends[query, probe - 1] if probe > 0 else 0
-    return panels[offsets[probes[query, probe]] + place - start]
+    return panel_of_probe(panels, offsets, probes, ends, query, probe, place)
 
 
 @kernel
