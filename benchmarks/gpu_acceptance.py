@@ -133,20 +133,15 @@ def ceilings(run):
 
 def estimators(run):
     """The estimators, end to end with NumPy arrays, and their recall."""
-    from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+    from sklearn_ann import FlatL2Neighbors
 
     rows = []
     for name, n, d in run.sizes:
         X, Q = _clustered(n, max(run.batches), d)
-        nlist = 1024 if n >= 10**6 else max(2, n // 200)
-        params = {"nlist": nlist, "nprobe": 32, "random_state": 0}
-        if run.options.sim:
-            params["max_iter"] = 1
         flat = FlatL2Neighbors(K, device="cuda")
-        ivf = IVFFlatNeighbors(K, device="cuda", **params)
-        for estimator in (flat, ivf):
+        for label, estimator in (("FlatL2Neighbors", flat), *_with_lists(run, n)):
             seconds = _seconds(lambda e=estimator, X=X: e.fit(X), 1)
-            base = {"estimator": type(estimator).__name__, "data": name}
+            base = {"estimator": label, "data": name}
             rows.append({**base, "batch": "fit", "ms": 1e3 * seconds})
             for batch in run.batches:
                 if run.is_late:
@@ -166,17 +161,35 @@ def estimators(run):
     return rows
 
 
+def _with_lists(run, n):
+    """Estimators with inverted lists for n rows, by name."""
+    from sklearn_ann import IVFFlatNeighbors, IVFPQNeighbors
+
+    nlist = 1024 if n >= 10**6 else max(2, n // 200)
+    params = {"nlist": nlist, "nprobe": 32, "random_state": 0, "device": "cuda"}
+    codes = {"nbits": 8}
+    if run.options.sim:
+        params["max_iter"], codes = 1, {"nbits": 4, "m": 2}
+    yield "IVFFlatNeighbors", IVFFlatNeighbors(K, **params)
+    yield "IVFPQNeighbors", IVFPQNeighbors(K, **params, **codes)
+    refined = {"store_vectors": True, "refine_factor": 4}
+    yield "IVFPQNeighbors, refined", IVFPQNeighbors(K, **params, **codes, **refined)
+
+
 def same_as_cpu(run):
     """Whether the CPU gives the same answers, in both directions of fit and search."""
-    from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+    from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
 
     n, nq = (100, 2) if run.options.sim else (200_000, 1000)
     lists = {"nlist": 2, "nprobe": 1} if run.options.sim else {"nlist": 300}
+    lists = {**lists, "max_iter": 2, "random_state": 0}
+    codes = {"nbits": 4, "m": 2} if run.options.sim else {"nbits": 8, "m": 4}
     X, Q = _clustered(n, nq, 16)
     rows = []
     for cls, params in (
         (FlatL2Neighbors, {}),
-        (IVFFlatNeighbors, {**lists, "max_iter": 2, "random_state": 0}),
+        (IVFFlatNeighbors, lists),
+        (IVFPQNeighbors, {**lists, **codes}),
     ):
         answers = []
         for fit, search in (("cpu", "cpu"), ("cpu", "cuda"), ("cuda", "cpu")):

@@ -78,8 +78,9 @@ class IVFPQNeighbors(IVFNeighbors):
     memory : str, object with the joblib.Memory interface, or None, default=None
         Where to keep centroids and codewords: a grid over `nprobe` or `refine_factor`
         then trains once for each fold. Needs an int as `random_state`.
-    device : {'cpu', None}, default=None
-        Where to search. None is the CPU; GPUs cannot search codes in this version.
+    device : {'cpu', 'cuda', 'cuda:N', None}, default=None
+        Where to search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda'). None is
+        the CPU. Answers do not depend on it. Read at search time.
     n_jobs : int, default=None
         Threads of a fit or a search. None or -1 for all usable cores (fewer in joblib's
         workers), 1 for the calling thread only. Answers do not depend on it.

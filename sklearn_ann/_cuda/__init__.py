@@ -10,11 +10,18 @@ import functools
 import threading
 from types import SimpleNamespace
 
-from sklearn_ann._cpu import encode_sq8
+from sklearn_ann._cpu import (
+    accumulate_codewords,
+    decode_rows,
+    encode_sq8,
+    place_codes,
+)
 from sklearn_ann._cuda._compat import check_device, use_device
 from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
+from sklearn_ann._cuda._ivf_pq import radius_ivf_pq, refine, scan_ivf_pq
 from sklearn_ann._cuda._kmeans import accumulate_clusters, assign
 from sklearn_ann._cuda._knn import knn
+from sklearn_ann._cuda._pq_codes import encode_pq
 from sklearn_ann._cuda._radius import radius
 
 __all__ = ["OPERATIONS", "on_device"]
@@ -22,15 +29,12 @@ __all__ = ["OPERATIONS", "on_device"]
 _ON_DEVICE = (
     *(accumulate_clusters, assign, knn, radius),
     *(radius_ivf_flat, scan_ivf_flat),
+    *(encode_pq, radius_ivf_pq, refine, scan_ivf_pq),
 )
 
-# The codes of the CPU's filter are part of the index, which is built on the host.
-_ON_HOST = (encode_sq8,)
-
-_NOT_YET = (
-    *("accumulate_codewords", "decode_rows", "encode_pq", "place_codes"),
-    *("radius_ivf_pq", "refine", "scan_ivf_pq"),
-)
+# They make parts of the index, which is built on the host, or read it there. Each reads
+# or writes a row once: to copy it to a GPU would be as much work.
+_ON_HOST = (accumulate_codewords, decode_rows, encode_sq8, place_codes)
 
 OPERATIONS = sorted(operation.__name__ for operation in (*_ON_DEVICE, *_ON_HOST))
 
@@ -53,11 +57,5 @@ def on_device(number):
 
     bound = {operation.__name__: bind(operation) for operation in _ON_DEVICE}
     bound |= {operation.__name__: operation for operation in _ON_HOST}
-    bound |= dict.fromkeys(_NOT_YET, _refuse)
     return SimpleNamespace(**bound)
 
-
-def _refuse(*_):
-    raise NotImplementedError(
-        "IVFPQNeighbors does not run on a GPU in this version. Use device='cpu'."
-    )

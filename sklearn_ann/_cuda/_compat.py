@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 
 import numpy as np
 from numba import cuda, types
@@ -30,6 +31,7 @@ __all__ = [
     "float64",
     "float_of",
     "free_memory",
+    "fused_multiply_add",
     "int32",
     "int64",
     "kernel",
@@ -137,6 +139,20 @@ if IS_SIMULATED:
     def float_of(bits):
         return np.int32(bits).view(np.float32)
 
+    def fused_multiply_add(a, b, c):
+        # The product is exact, and the sum is rounded to odd: to float32 then as if
+        # there had been one rounding (Boldo and Melquiond, 2008).
+        product, c = float(a) * float(b), float(c)
+        total = product + c
+        part = total - product
+        rest = (product - (total - part)) + (c - part)
+        if rest and math.isfinite(total) and not int(_bits_of_double(total)) & 1:
+            total = math.nextafter(total, math.copysign(math.inf, rest))
+        return np.float32(total)
+
+    def _bits_of_double(value):
+        return np.float64(value).view(np.int64)
+
     def load4(array, i):
         assert i % 4 == 0, "loads of 16 bytes are aligned"
         return array[i], array[i + 1], array[i + 2], array[i + 3]
@@ -151,16 +167,19 @@ else:
     add_exactly_rounded = libdevice.dadd_rn
     multiply_exactly_rounded = libdevice.dmul_rn
 
+    # Of float32, rounded once.
+    fused_multiply_add = libdevice.fmaf_rn
+
     # A float32 and the int32 of the same bits.
     bits_of, float_of = libdevice.float_as_int, libdevice.int_as_float
 
     @intrinsic
     def load4(typingctx, array, i):
-        """Four float32 of a 1-D array from number i on, in one load of 16 bytes.
+        """Four numbers of 32 bits of a 1-D array from number i on, in one load.
 
         The array starts at a multiple of 16 bytes, and i is a multiple of 4.
         """
-        signature = types.UniTuple(types.float32, 4)(array, types.int64)
+        signature = types.UniTuple(array.dtype, 4)(array, types.int64)
 
         def generate(context, builder, signature, args):
             array_type = signature.args[0]
@@ -168,7 +187,7 @@ else:
             pointer = cgutils.get_item_pointer(
                 context, builder, array_type, struct, [args[1]], wraparound=False
             )
-            four = ir.VectorType(ir.FloatType(), 4)
+            four = ir.VectorType(context.get_data_type(array_type.dtype), 4)
             wide = builder.bitcast(
                 pointer, ir.PointerType(four, pointer.type.addrspace)
             )

@@ -22,27 +22,20 @@ _VECTOR = 8
 
 
 @device
-def sqdist(X, i, Q, j, lane):
-    """Squared distance of ``X[i]`` and ``Q[j]``, by all lanes of a warp.
+def add_square(x, y, total):
+    """``total + (x - y) ** 2``, each operation rounded on its own."""
+    difference = add_exactly_rounded(x, -y)
+    square = multiply_exactly_rounded(difference, difference)
+    return add_exactly_rounded(total, square)
 
-    In the order of ``_cpu/_distance.py``: lane n of 32 adds up what is number n % 8 of
-    vector n // 8 there; then the four vectors are added, then halves of the sum. No
-    addition is fused with a multiplication.
+
+@device
+def add_lanes(chain, rest, lane):
+    """The sum of all lanes of a warp and of the rest, in the order of the CPU.
+
+    Lane n of 32 has added up what is number n % 8 of vector n // 8 there. The four
+    vectors are added, then halves of the sum.
     """
-    d = X.shape[1]
-    whole = d // WARP * WARP
-    chain = float64(0)
-    for t in range(lane, whole, WARP):
-        difference = add_exactly_rounded(float64(X[i, t]), -float64(Q[j, t]))
-        square = multiply_exactly_rounded(difference, difference)
-        chain = add_exactly_rounded(chain, square)
-    rest = float64(0)
-    for t in range(whole, d):
-        difference = add_exactly_rounded(float64(X[i, t]), -float64(Q[j, t]))
-        square = multiply_exactly_rounded(difference, difference)
-        rest = add_exactly_rounded(rest, square)
-    if whole == 0:
-        return rest
     total = cuda.shfl_sync(FULL_WARP, chain, lane % _VECTOR)
     for vector in range(1, WARP // _VECTOR):
         source = lane % _VECTOR + vector * _VECTOR
@@ -54,6 +47,22 @@ def sqdist(X, i, Q, j, lane):
         total = add_exactly_rounded(total, other)
         half >>= 1
     return add_exactly_rounded(rest, total)
+
+
+@device
+def sqdist(X, i, Q, j, lane):
+    """Squared distance of ``X[i]`` and ``Q[j]``, by all lanes of a warp.
+
+    In the order of ``_cpu/_distance.py``.
+    """
+    d = X.shape[1]
+    whole = d // WARP * WARP
+    chain, rest = float64(0), float64(0)
+    for t in range(lane, whole, WARP):
+        chain = add_square(float64(X[i, t]), float64(Q[j, t]), chain)
+    for t in range(whole, d):
+        rest = add_square(float64(X[i, t]), float64(Q[j, t]), rest)
+    return rest if whole == 0 else add_lanes(chain, rest, lane)
 
 
 @kernel

@@ -33,7 +33,7 @@ from sklearn_ann._cuda._vectors import (
 _SHARE = 0.5
 
 # Bytes of a place in a list of candidates: two bounds, a place, a row, a distance.
-_CANDIDATE = 4 + 4 + 4 + 4 + 8
+CANDIDATE = 4 + 4 + 4 + 4 + 8
 
 _images: dict[tuple, tuple] = {}
 
@@ -89,12 +89,12 @@ def image_of(index):
 
     It lives as long as the index: as the array that no other index has.
     """
-    return _remember(index.sqnorms, lambda: _make_image(index))
+    return remember(index.sqnorms, lambda: _make_image(index))
 
 
 def lists_of(lists):
     """The image of InvertedLists on the GPU in use, which lives as long as they do."""
-    return _remember(
+    return remember(
         lists.sizes,
         lambda: ListsImage(
             to_device(lists.panels.astype(np.int32)), to_device(lists.offsets)
@@ -102,7 +102,7 @@ def lists_of(lists):
     )
 
 
-def _remember(owner, make):
+def remember(owner, make):
     """What was made for an array, on the GPU in use, if that is still alive."""
     key = id(owner), device_in_use()
     if key not in _images:
@@ -117,12 +117,7 @@ def _make_image(index):
     n, d = index.X.shape
     n_steps = -(-d // FEATURES) * (FEATURES // 4)
     n_bytes = index.X.nbytes + n_places * (16 * n_steps + 8)
-    if n_bytes > free_memory():
-        raise MemoryError(
-            f"The index of {n} rows and {d} features needs {_in_gib(n_bytes)} on the "
-            f"GPU, of which {_in_gib(free_memory())} are free. Use device='cpu', or "
-            "fewer rows."
-        )
+    check_room(n_bytes, f"The index of {n} rows and {d} features")
     ids = np.full(n_places, -1, np.int32)
     filled = np.flatnonzero(index.sqnorms < np.inf)
     ids[filled] = index.ids[filled] if len(index.ids) else filled
@@ -144,6 +139,15 @@ def _make_image(index):
     return image
 
 
+def check_room(n_bytes, what):
+    """Raise an error that says how large something is that does not fit."""
+    if n_bytes > free_memory():
+        raise MemoryError(
+            f"{what} needs {_in_gib(n_bytes)} on the GPU, of which "
+            f"{_in_gib(free_memory())} are free. Use device='cpu', or fewer rows."
+        )
+
+
 def _encode(X, rows, image, rules, vectors, norms):
     launch(
         encode, len(rows) // ENCODED_BY_BLOCK, THREADS,
@@ -158,14 +162,18 @@ def _in_gib(n_bytes):
 # -- queries -------------------------------------------------------------------------
 
 
-def split_queries(Q, image, capacity):
-    """Parts of the queries whose lists of so many candidates fit into memory."""
-    n, d = Q.shape
-    per_query = d * Q.itemsize + 16 * image.n_steps + _CANDIDATE * capacity
-    room = free_memory() * _SHARE / per_query
+def bytes_of_query(Q, image):
+    """Bytes on the GPU of a query to be filtered, but for its list of candidates."""
+    return Q.shape[1] * Q.itemsize + 16 * image.n_steps
+
+
+def split_queries(n, n_bytes, capacity):
+    """Parts of n queries, of so many bytes each and a list of so many candidates."""
+    n_bytes += CANDIDATE * capacity
+    room = free_memory() * _SHARE / n_bytes
     if room < 1:
         raise MemoryError(
-            f"A query needs {_in_gib(per_query)} on the GPU, of which "
+            f"A query needs {_in_gib(n_bytes)} on the GPU, of which "
             f"{_in_gib(free_memory())} are free."
         )
     most = n if room >= n else int(room)
@@ -174,9 +182,9 @@ def split_queries(Q, image, capacity):
     return [(start, min(n, start + most)) for start in range(0, n, max(1, most))]
 
 
-def split_counts(counts):
+def split_counts(counts, n_bytes=CANDIDATE):
     """Parts of the queries whose candidates fit into memory, so many for each."""
-    room = free_memory() * _SHARE / _CANDIDATE
+    room = free_memory() * _SHARE / n_bytes
     parts, start, total = [], 0, 0
     for query, count in enumerate(counts.tolist()):
         if total + count > room and query > start:

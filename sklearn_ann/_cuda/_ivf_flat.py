@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sklearn_ann._cuda._image import image_of
+from sklearn_ann._cuda._image import bytes_of_query, image_of
 from sklearn_ann._cuda._knn import knn_of
 from sklearn_ann._cuda._radius import radius_of
 from sklearn_ann._cuda._routes import ProbedLists
@@ -13,7 +13,9 @@ def scan_ivf_flat(Q, index, probes, k, n_threads):
 
     Parameters and returns are those of ``_cpu.scan_ivf_flat``.
     """
-    return knn_of(Q, image_of(index.rows), k, _route_of(index, probes))
+    image = image_of(index.rows)
+    route_of = _route_of(image, index.lists, probes)
+    return knn_of(Q, k, route_of, bytes_of_query(Q, image))
 
 
 def radius_ivf_flat(Q, index, probes, sqradius, n_threads):
@@ -21,9 +23,10 @@ def radius_ivf_flat(Q, index, probes, sqradius, n_threads):
 
     Parameters and returns are those of ``_cpu.radius_ivf_flat``.
     """
-    return radius_of(Q, image_of(index.rows), sqradius, _route_of(index, probes))
-
-
-def _route_of(index, probes):
     image = image_of(index.rows)
-    return lambda start, stop: ProbedLists(image, index.lists, probes[start:stop])
+    route_of = _route_of(image, index.lists, probes)
+    return radius_of(Q, sqradius, route_of, bytes_of_query(Q, image))
+
+
+def _route_of(image, lists, probes):
+    return lambda start, stop: ProbedLists(image, lists, probes[start:stop])

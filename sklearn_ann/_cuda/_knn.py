@@ -26,14 +26,14 @@ from sklearn_ann._cuda._compat import (
     launch,
     to_device,
 )
-from sklearn_ann._cuda._distance import measure_candidates, sqdist
-from sklearn_ann._cuda._filter import TILE, set_thresholds
+from sklearn_ann._cuda._distance import sqdist
+from sklearn_ann._cuda._filter import TILE
 from sklearn_ann._cuda._image import (
+    bytes_of_query,
     empty_lists,
     equal_starts,
     image_of,
     split_queries,
-    upload_queries,
 )
 from sklearn_ann._cuda._routes import AllRows, panel_of_chain
 from sklearn_ann._cuda._topk import NO_ROW, THREADS, select, shrink, sort_pairs
@@ -44,10 +44,12 @@ from sklearn_ann._layout import PANEL
 # wants one neighbour.
 _SHORTEST_LIST, _LONG_LIST = 256, 1024
 
+
 @kernel
 def _measure_chains(
     X,            # IN   (n, d)       float
     rows_at,      # IN   (n_places,)  int32    row at each place; -1: none
+    is_placed,    # IN   bool         whether X has a row for each place, or by number
     Q,            # IN   (nq, d)      float
     queries,      # IN   (m,)         int32    which of them; one a block
     panels,       # IN   (n_panels,)  int32    see Chains, which are those of the m
@@ -75,7 +77,7 @@ def _measure_chains(
         for place in range(panel * PANEL + warp, (panel + 1) * PANEL, n_warps):
             row = rows_at[place]
             if row >= 0:
-                exact = sqdist(X, row, Q, query, lane)
+                exact = sqdist(X, place if is_placed else row, Q, query, lane)
                 is_near = exact < farthest or (exact == farthest and row < last)
                 if lane == 0 and is_near:
                     slot = start + cuda.atomic.add(n_listed, 0, 1)
@@ -103,17 +105,22 @@ def knn(Q, index, k, n_threads):
     Parameters and returns are those of ``_cpu.knn``.
     """
     image = image_of(index)
-    return knn_of(Q, image, k, lambda start, stop: AllRows(image, stop - start))
+
+    def route_of(start, stop):
+        return AllRows(image, stop - start)
+
+    return knn_of(Q, k, route_of, bytes_of_query(Q, image))
 
 
-def knn_of(Q, image, k, route_of):
+def knn_of(Q, k, route_of, n_bytes):
     """The k nearest rows on the route of each query.
 
-    ``route_of(start, stop)`` is that of some queries: see ``_routes``.
+    ``route_of(start, stop)`` is that of some queries: see ``_routes``. A query takes
+    `n_bytes` on the GPU, and its list.
     """
     parts = [
-        _knn_part(Q[start:stop], image, k, route_of(start, stop))
-        for start, stop in split_queries(Q, image, capacity(k))
+        _knn_part(Q[start:stop], k, route_of(start, stop))
+        for start, stop in split_queries(len(Q), n_bytes, capacity(k))
     ]
     sqdists, ids = map(np.concatenate, zip(*parts, strict=True))
     return sqdists, ids
@@ -140,36 +147,31 @@ def rounds(n_tiles, k):
     return ends
 
 
-def _knn_part(Q, image, k, route):
+def _knn_part(Q, k, route):
     """As ``knn_of``, for queries whose lists fit into memory."""
-    queries = upload_queries(Q, image)
-    thresholds = empty(len(queries.norms), np.float32)
-    launch(
-        set_thresholds, len(thresholds) // THREADS, THREADS,
-        queries.norms, math.inf, image.bound.keep, thresholds,
-    )  # fmt: skip
+    queries, thresholds = route.upload(Q, math.inf)
     ends = rounds(route.n_tiles, k)
-    sqdists, ids, is_lost = search(queries, image, k, route, thresholds, ends)
+    sqdists, ids, is_lost = search(queries, k, route, thresholds, ends)
     lost = np.flatnonzero(is_lost)
     if len(lost):
-        again = upload_queries(Q[lost], image)
-        known = np.full(len(again.norms), np.nan, np.float32)
+        route = route.some(lost)
+        again, unknown = route.upload(Q[lost], math.inf)
+        known = np.full(len(unknown), np.nan, np.float32)
         known[: len(lost)] = thresholds.copy_to_host()[lost]
-        known, route = to_device(known), route.some(lost)
-        found = search(again, image, k, route, known, [route.n_tiles])
+        found = search(again, k, route, to_device(known), [route.n_tiles])
         sqdists[lost], ids[lost], is_lost = found
         route, lost = route.some(np.flatnonzero(is_lost)), lost[is_lost]
     if len(lost):
-        sqdists[lost], ids[lost] = _measure_all(queries.Q, image, lost, route, k)
+        sqdists[lost], ids[lost] = _measure_all(queries.Q, lost, route, k)
     return sqdists, ids
 
 
-def search(queries, image, k, route, thresholds, ends):
+def search(queries, k, route, thresholds, ends):
     """The k nearest rows, starting from thresholds, which become lower.
 
     Returns squared distances and ids, and which of the queries are not answered.
     """
-    n, padded = queries.n, len(queries.norms)
+    n, padded, bound = queries.n, len(thresholds), route.bound
     lists = empty_lists(equal_starts(n, padded, capacity(k)))
     is_lost = to_device(np.zeros(padded, np.int32))
     seen = 0
@@ -177,12 +179,12 @@ def search(queries, image, k, route, thresholds, ends):
         route.visit(queries, seen, end, thresholds, lists)
         launch(
             shrink, n, THREADS,
-            k, float32(image.bound.twice), float32(image.bound.tiny), queries.norms,
+            k, float32(bound.twice), float32(bound.tiny), queries.norms,
             lists.starts, thresholds, lists.counts, is_lost,
             lists.lows, lists.uppers, lists.places,
         )  # fmt: skip
         seen = end
-    measure_candidates(queries.Q, n, image, lists)
+    route.measure(queries, lists)
     sqdists, ids = empty((n, k), np.float64), empty((n, k), np.int64)
     launch(
         select, n, THREADS,
@@ -192,14 +194,18 @@ def search(queries, image, k, route, thresholds, ends):
     return sqdists.copy_to_host(), ids.copy_to_host(), is_lost
 
 
-def _measure_all(Q, image, queries, route, k):
+def _measure_all(Q, queries, route, k):
     """The k nearest rows of some queries that the filter could not answer."""
-    m, length = len(queries), 2 ** math.ceil(math.log2(k + PANEL))
-    sqdists, ids = empty((m, k), np.float64), empty((m, k), np.int64)
-    launch(
-        _measure_chains, m, THREADS,
-        image.X, image.ids, Q, to_device(queries.astype(np.int32)), *route.chains(),
-        k, length, empty(m * length, np.float64), empty(m * length, np.int32),
-        sqdists, ids,
-    )  # fmt: skip
-    return sqdists.copy_to_host(), ids.copy_to_host()
+    length, found = 2 ** math.ceil(math.log2(k + PANEL)), []
+    for start, stop, rows, chains in route.rows():
+        m = stop - start
+        sqdists, ids = empty((m, k), np.float64), empty((m, k), np.int64)
+        launch(
+            _measure_chains, m, THREADS,
+            *rows, Q, to_device(queries[start:stop].astype(np.int32)), *chains,
+            k, length, empty(m * length, np.float64), empty(m * length, np.int32),
+            sqdists, ids,
+        )  # fmt: skip
+        found.append((sqdists.copy_to_host(), ids.copy_to_host()))
+    sqdists, ids = map(np.concatenate, zip(*found, strict=True))
+    return sqdists, ids

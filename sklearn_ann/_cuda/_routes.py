@@ -1,12 +1,18 @@
-"""Which panels a query visits, and in what order.
+"""Which panels a query visits, in what order, and what is there to be compared.
 
 The order is that of a chain of panels, which is cut into rounds. All rows are a chain
 of their own: ``AllRows``. The lists that a query probes make up another one:
-``ProbedLists``.
+``ProbedLists`` of vectors, ``ProbedCodes`` (in ``_ivf_pq.py``) of codes.
+
+A route knows the image that its queries are compared with. ``upload`` puts queries, and
+thresholds for a radius, on the GPU; ``visit`` appends the candidates among some tiles
+to their lists; ``measure`` measures these; ``rows`` gives all rows of the chains, to be
+measured when the lists are too short.
 """
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +20,14 @@ import numpy as np
 from sklearn_ann._cuda._compat import (
     cuda,
     device,
+    empty,
     float32,
     kernel,
     launch,
     load4,
     to_device,
 )
+from sklearn_ann._cuda._distance import measure_candidates
 from sklearn_ann._cuda._filter import (
     INFINITY,
     MANY_THREADS,
@@ -28,9 +36,11 @@ from sklearn_ann._cuda._filter import (
     TILE,
     filter_tiles,
     multiply_tiles,
+    set_thresholds,
     upper_of,
 )
-from sklearn_ann._cuda._image import ListsImage, lists_of
+from sklearn_ann._cuda._image import ListsImage, lists_of, upload_queries
+from sklearn_ann._cuda._topk import THREADS
 from sklearn_ann._layout import PANEL
 
 # Tiles of a query's chain that a block of ``filter_chains`` visits.
@@ -51,8 +61,8 @@ class Chains(NamedTuple):
 
 
 @device
-def panel_of_chain(panels, offsets, probes, ends, query, place):
-    """The panel at a place of the chain of a query, see Chains; -1 behind its end."""
+def probe_of_chain(ends, query, place):
+    """Which of its probes a place of the chain of a query is in; -1 behind its end."""
     n_probes = ends.shape[1]
     if place >= ends[query, n_probes - 1]:
         return -1
@@ -63,8 +73,23 @@ def panel_of_chain(panels, offsets, probes, ends, query, place):
             high = middle
         else:
             low = middle + 1
-    start = ends[query, low - 1] if low > 0 else 0
-    return panels[offsets[probes[query, low]] + place - start]
+    return low
+
+
+@device
+def panel_of_probe(panels, offsets, probes, ends, query, probe, place):
+    """The panel at a place of the chain of a query, which is in this probe."""
+    start = ends[query, probe - 1] if probe > 0 else 0
+    return panels[offsets[probes[query, probe]] + place - start]
+
+
+@device
+def panel_of_chain(panels, offsets, probes, ends, query, place):
+    """The panel at a place of the chain of a query, see Chains; -1 behind its end."""
+    probe = probe_of_chain(ends, query, place)
+    if probe < 0:
+        return -1
+    return panel_of_probe(panels, offsets, probes, ends, query, probe, place)
 
 
 @kernel
@@ -169,7 +194,38 @@ def filter_lists(
                             uppers[slot] = upper_of(low, norm, twice)
 
 
-class AllRows:
+class _Vectors:
+    """What routes have in common that compare queries with vectors, of a FlatImage."""
+
+    @property
+    def bound(self):
+        """What distances may be off by."""
+        return self._image.bound
+
+    def upload(self, Q, sqradius):
+        """Queries on the GPU, and thresholds that nothing within a radius is above."""
+        image = self._image
+        queries = upload_queries(Q, image)
+        thresholds = empty(len(queries.norms), np.float32)
+        # One factor after the other: the square of a unit may overflow.
+        in_units = sqradius * image.per_unit * image.per_unit
+        launch(
+            set_thresholds, len(thresholds) // THREADS, THREADS,
+            queries.norms, in_units, image.bound.keep, thresholds,
+        )  # fmt: skip
+        return queries, thresholds
+
+    def measure(self, queries, lists):
+        """Measure the candidates."""
+        measure_candidates(queries.Q, queries.n, self._image, lists)
+
+    def rows(self):
+        """Parts of the queries, the rows of their chains, and these."""
+        image, n = self._image, len(self.chains.probes)
+        yield 0, n, (image.X, image.ids, False), self.chains
+
+
+class AllRows(_Vectors):
     """Every query visits all tiles, in the same order."""
 
     def __init__(self, image, n):
@@ -184,6 +240,7 @@ class AllRows:
         """Append to the lists what is below the thresholds in some tiles."""
         filter_tiles(queries, self._image, first, last, thresholds, lists)
 
+    @cached_property
     def chains(self):
         """All panels, as if they were one list that every query probes."""
         n_panels = 2 * self._image.n_tiles
@@ -195,26 +252,35 @@ class AllRows:
         )
 
 
-class ProbedLists:
+class Probed:
     """A query visits the panels of the lists that it probes, the nearest list first."""
 
-    def __init__(self, image, lists, probes):
-        self._image, self._lists, self._probes = image, lists, probes
+    def __init__(self, lists, probes):
+        self._lists, self._probes = lists, probes
         lengths = np.diff(lists.offsets)[probes]
         lengths[probes < 0] = 0
         self._ends = np.cumsum(lengths, axis=1)
         self._starts = self._ends - lengths
         self.n_tiles = -(-int(self._ends[:, -1].max()) // 2)
 
-    def some(self, queries):
-        """The same for some of the queries."""
-        return ProbedLists(self._image, self._lists, self._probes[queries])
-
+    @cached_property
     def chains(self):
         """The chains, on the GPU."""
         image: ListsImage = lists_of(self._lists)
         ends = self._ends.astype(np.int32)
         return Chains(*image, to_device(self._probes.astype(np.int32)), to_device(ends))
+
+
+class ProbedLists(_Vectors, Probed):
+    """The probed lists hold vectors."""
+
+    def __init__(self, image, lists, probes):
+        super().__init__(lists, probes)
+        self._image = image
+
+    def some(self, queries):
+        """The same for some of the queries."""
+        return ProbedLists(self._image, self._lists, self._probes[queries])
 
     def visit(self, queries, first, last, thresholds, lists):
         """Append to the lists what is below the thresholds in some tiles.
@@ -241,7 +307,7 @@ class ProbedLists:
                 grid = queries.n, -(-(end - start) // _TILES_OF_BLOCK)
                 launch(
                     filter_chains, grid, TILE,
-                    *operands, *self.chains(), start, end, *outputs,
+                    *operands, *self.chains, start, end, *outputs,
                 )  # fmt: skip
 
     def _work_items(self, seen):

@@ -139,9 +139,6 @@ def test_operations_have_the_signatures_of_the_seam(operation, backend):
     assert list(found) == expected
 
 
-def test_every_operation_is_there_or_says_that_it_is_not(backend):
-    for operation in vars(Backend):
-        if operation.startswith("_") or operation in _cuda.OPERATIONS:
-            continue
-        with pytest.raises(NotImplementedError, match="IVFPQNeighbors does not run on"):
-            getattr(backend, operation)()
+def test_every_operation_of_the_seam_is_there(backend):
+    operations = [name for name in vars(Backend) if not name.startswith("_")]
+    assert sorted(operations) == _cuda.OPERATIONS == sorted(vars(backend))

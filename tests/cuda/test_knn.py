@@ -105,8 +105,8 @@ def test_what_overflows_once_is_searched_from_a_better_threshold(
     monkeypatch.setattr(_image, "tile_stride", lambda n_tiles: 1)
     searched, search = [], _knn.search
 
-    def spy(queries, image, k, route, thresholds, ends):
-        found = search(queries, image, k, route, thresholds, ends)
+    def spy(queries, k, route, thresholds, ends):
+        found = search(queries, k, route, thresholds, ends)
         searched.append((queries.n, ends, found[2].tolist()))
         return found
 
@@ -141,7 +141,8 @@ def test_queries_are_searched_in_parts_that_fit_into_memory(backend, rng, monkey
     expected = backend.knn(Q, index, 5, 1)
     image = _image.image_of(index)
     monkeypatch.setattr(_image, "free_memory", lambda: 150_000)
-    assert len(_image.split_queries(Q, image, _knn.capacity(5))) == 2
+    n_bytes = _image.bytes_of_query(Q, image)
+    assert len(_image.split_queries(10, n_bytes, _knn.capacity(5))) == 2
     found = backend.knn(Q, index, 5, 1)
     assert_array_equal(found[0], expected[0])
     assert_array_equal(found[1], expected[1])

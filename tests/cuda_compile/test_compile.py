@@ -33,14 +33,19 @@ from numba.cuda import dispatcher
 from sklearn_ann._cuda import (
     _distance,
     _filter,
+    _ivf_pq,
     _kmeans,
     _knn,
+    _pq_codes,
+    _pq_filter,
+    _pq_tables,
     _routes,
     _topk,
     _vectors,
 )
 
 f4, f8, i4, i8 = types.float32, types.float64, types.int32, types.int64
+u1 = types.uint8
 ARCHITECTURES = [(8, 0), (9, 0)]
 
 
@@ -68,6 +73,7 @@ _FILTER = (
 _OPERANDS, _CANDIDATES = _FILTER[:6], _FILTER[9:]
 _CHAINS = array(i4), array(i8), array(i4, 2), array(i4, 2)
 _LISTS = array(i8), array(i4), array(i4), array(i4), array(f8)
+_CODES, _WORDS = (array(i4), array(i4)), (array(f4, 3), array(i4))
 
 KERNELS = {
     "filter_many": Declared(
@@ -124,12 +130,57 @@ KERNELS = {
     "accumulate": Declared(
         _kmeans._accumulate, (array(f4, 2), array(i8), array(f8, 2)), 40, float64=True
     ),
+    "filter_codes": Declared(
+        _pq_filter.filter_codes,
+        (
+            *(array(f4), i8, array(i4), array(f4), array(f4, 2), array(f4)),
+            *(*_CHAINS, i8, i8, *_CANDIDATES),
+        ),
+        registers=64,
+        shared=4 * _pq_filter.ENTRIES,
+        wide_loads=("LDG.E.128",),
+    ),
+    "fill_tables": Declared(
+        _pq_tables.fill_tables,
+        (array(f4), i8, array(f4, 3), i8, array(f4)),
+        registers=40,
+        wide_loads=("LDG.E.128",),
+        multiply_share=0.17,
+    ),
+    "nearest": Declared(
+        _pq_codes._nearest,
+        (array(f4, 2), array(f4), array(f4), i8, array(u1, 2)),
+        registers=80,
+        wide_loads=("LDG.E.128",),
+        multiply_share=0.4,
+    ),
 }
 for x in (f4, f8):
     KERNELS[f"encode_{x}"] = Declared(
         _vectors.encode,
         (array(x, 2), array(i4), array(f8), *[f8] * 5, i8, array(f4), array(f4)),
         registers=96,
+        float64=True,
+    )
+    KERNELS[f"decode_{x}"] = Declared(
+        _pq_codes._decode,
+        (*_CODES, array(x, 2), *_WORDS, array(i4), array(f8, 2), array(i4)),
+        registers=80,
+        float64=True,
+    )
+    KERNELS[f"subtract_{x}"] = Declared(
+        _pq_codes._subtract,
+        (array(x, 2), array(i4), array(x, 2), array(f4, 2)),
+        registers=32,
+        float64=True,
+    )
+    KERNELS[f"centre_{x}"] = Declared(
+        _pq_tables.centre,
+        (
+            *(array(x, 2), array(f8), array(f8), i8, f8, array(f8), array(f8)),
+            *(array(f8), f8, i8, array(f4), array(f4), array(f4)),
+        ),
+        registers=48,
         float64=True,
     )
     for q in (f4, f8):
@@ -139,10 +190,23 @@ for x in (f4, f8):
             registers=96,
             float64=True,
         )
+        KERNELS[f"measure_rows_{x}_{q}"] = Declared(
+            _ivf_pq._measure_rows,
+            (array(x, 2), array(q, 2), array(i4, 2), i8, array(i4), array(f8)),
+            registers=96,
+            float64=True,
+        )
+        KERNELS[f"measure_codes_{x}_{q}"] = Declared(
+            _pq_codes.measure_codes,
+            (*_CODES, array(x, 2), *_WORDS, array(q, 2), *_LISTS),
+            registers=128,
+            float64=True,
+        )
         KERNELS[f"measure_chains_{x}_{q}"] = Declared(
             _knn._measure_chains,
             (
-                *(array(x, 2), array(i4), array(q, 2), array(i4), *_CHAINS, i8, i8),
+                *(array(x, 2), array(i4), types.boolean, array(q, 2), array(i4)),
+                *(*_CHAINS, i8, i8),
                 *(array(f8), array(i4), array(f8, 2), array(i8, 2)),
             ),
             registers=160,
@@ -251,7 +315,21 @@ def test_the_largest_loop_multiplies(declared_and_compiled):
 
 def test_exact_distances_are_not_fused(declared_and_compiled):
     declared, compiled = declared_and_compiled
-    if declared.function is _distance.measure:
+    if declared.function in (
+        _distance.measure,
+        _ivf_pq._measure_rows,
+        _pq_codes.measure_codes,
+    ):
         found = operations(compiled.instructions)
         assert found["DMUL"] and found["DADD"]
         assert not found["DFMA"]
+
+
+def test_a_look_up_takes_few_instructions(architecture, tmp_path):
+    declared = KERNELS["filter_codes"]
+    compiled = compile_(declared, architecture, tmp_path)
+    hot = max(loops(compiled), key=lambda body: operations(body)["LDS"] / len(body))
+    found = operations(hot)
+    # The codes of 16 rows, by one load.
+    assert (found["LDG.E.128"], found["LDS"], found["FADD"]) == (1, 16, 16)
+    assert len(hot) <= 8 * 16

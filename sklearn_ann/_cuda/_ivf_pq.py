@@ -1,0 +1,227 @@
+"""Search among product-quantized rows in inverted lists.
+
+As in lists of vectors, along the lists that a query probes: ``_knn`` and ``_radius``
+lower thresholds, shorten lists of candidates and sort. Only what is filtered is other,
+the sums of table entries, and what is measured, the decoded rows.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sklearn_ann._cuda._compat import WARP, cuda, empty, kernel, launch, to_device
+from sklearn_ann._cuda._distance import MEASURE_THREADS, sqdist
+from sklearn_ann._cuda._filter import MOST_BLOCKS
+from sklearn_ann._cuda._image import (
+    check_room,
+    image_of,
+    remember,
+    split_counts,
+    split_rows,
+)
+from sklearn_ann._cuda._knn import knn_of
+from sklearn_ann._cuda._pq_codes import codes_of, decode_panels, measure_codes
+from sklearn_ann._cuda._pq_filter import PANELS_OF_BLOCK, filter_codes
+from sklearn_ann._cuda._pq_filter import THREADS as FILTER_THREADS
+from sklearn_ann._cuda._pq_tables import (
+    BOUND,
+    CENTRE_THREADS,
+    TOGETHER,
+    centre,
+    fill_tables,
+)
+from sklearn_ann._cuda._radius import radius_of
+from sklearn_ann._cuda._routes import Chains, Probed
+from sklearn_ann._cuda._topk import NO_ROW, THREADS, select
+from sklearn_ann._layout import CODEWORDS, PANEL
+
+
+class _Queries(NamedTuple):
+    """Queries on the GPU, to be searched among codes."""
+
+    n: int
+    Q: Any  # (n, d)  float
+    norms: Any  # (n,)  float32  errors of values: see ``_pq_tables.BOUND``
+    tables: Any  # (n * m * 256,)  float32
+    shifts: Any  # (n, nprobe)  float32
+
+
+class ProbedCodes(Probed):
+    """The probed lists hold codes."""
+
+    bound = BOUND
+
+    def __init__(self, image, lists, probes, known):
+        super().__init__(lists, probes)
+        self._image, self._known = image, known
+
+    def some(self, queries):
+        """The same for some of the queries."""
+        some = self._probes[queries], self._known[queries]
+        return ProbedCodes(self._image, self._lists, *some)
+
+    def upload(self, Q, sqradius):
+        """Queries on the GPU, and thresholds that nothing within a radius is above."""
+        image, n = self._image, len(Q)
+        m, dsub, _ = image.codebooks.shape
+        known = np.where(self._probes >= 0, self._known, 0.0)
+        # The nearest list is the first one: shifts are as short as they can be.
+        origins = known[:, 0]
+        with np.errstate(over="ignore", invalid="ignore"):
+            shifts = np.where(self._probes >= 0, known - origins[:, None], 0.0)
+            narrow = shifts.astype(np.float32)
+        of_queries = np.abs(shifts).max(axis=1), known.max(axis=1), origins
+        padded = -(-n // TOGETHER) * TOGETHER
+        vectors, centred = to_device(Q), empty(m * dsub * padded, np.float32)
+        errors, thresholds = empty(n, np.float32), empty(n, np.float32)
+        launch(
+            centre, -(-n // (CENTRE_THREADS // WARP)), CENTRE_THREADS,
+            vectors, image.center, image.radii, dsub, image.largest_term,
+            *map(to_device, of_queries), sqradius, padded, centred, errors, thresholds,
+        )  # fmt: skip
+        tables = empty(n * m * CODEWORDS, np.float32)
+        launch(
+            fill_tables, padded // TOGETHER * m, CODEWORDS,
+            centred, padded, image.codebooks, m, tables,
+        )  # fmt: skip
+        return _Queries(n, vectors, errors, tables, to_device(narrow)), thresholds
+
+    def visit(self, queries, first, last, thresholds, lists):
+        """Append to the lists what is below the thresholds in some tiles."""
+        image = self._image
+        operands = queries.tables, len(image.radii), image.codes, image.terms
+        operands = *operands, queries.shifts, thresholds
+        outputs = lists.starts, lists.counts, lists.lows, lists.uppers, lists.places
+        most = MOST_BLOCKS * PANELS_OF_BLOCK
+        for start in range(2 * first, 2 * last, most):
+            end = min(2 * last, start + most)
+            grid = queries.n, -(-(end - start) // PANELS_OF_BLOCK)
+            launch(
+                filter_codes, grid, FILTER_THREADS,
+                *operands, *self.chains, start, end, *outputs,
+            )  # fmt: skip
+
+    def measure(self, queries, lists):
+        """Measure the candidates."""
+        image = self._image
+        launch(
+            measure_codes, queries.n, MEASURE_THREADS,
+            image.codes, image.owners, image.centroids, image.codewords, image.ids,
+            queries.Q, lists.starts, lists.counts, lists.places,
+            lists.rows, lists.sqdists,
+        )  # fmt: skip
+
+    def rows(self):
+        """Parts of the queries, the rows of their chains, decoded, and these."""
+        lists, d = self._lists, self._image.center.shape[0]
+        lengths, n_panels = self._ends - self._starts, self._ends[:, -1]
+        for start, stop in split_counts(n_panels, PANEL * (8 * d + 4)):
+            of_part = lengths[start:stop].ravel()
+            shift = lists.offsets[self._probes[start:stop]].ravel()
+            shift -= np.cumsum(of_part) - of_part
+            panels = lists.panels[np.repeat(shift, of_part) + np.arange(of_part.sum())]
+            decoded = *decode_panels(panels, self._image), True
+            yield start, stop, decoded, _lists_of_their_own(n_panels[start:stop])
+
+
+def _lists_of_their_own(n_panels):
+    """Chains of queries each of which has a list of panels, one after the other."""
+    n = len(n_panels)
+    return Chains(
+        to_device(np.arange(n_panels.sum(), dtype=np.int32)),
+        to_device(np.append(0, np.cumsum(n_panels))),
+        to_device(np.arange(n, dtype=np.int32)[:, None]),
+        to_device(n_panels.astype(np.int32)[:, None]),
+    )
+
+
+def scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
+    """The k nearest decoded rows of each query in the lists that it probes.
+
+    Parameters and returns are those of ``_cpu.scan_ivf_pq``.
+    """
+    return knn_of(Q, k, *_route_of(Q, index, probes, probe_sqdists))
+
+
+def radius_ivf_pq(Q, index, probes, sqradius, n_threads):
+    """All rows that decode to a vector within a radius, in the lists that are probed.
+
+    Parameters and returns are those of ``_cpu.radius_ivf_pq``.
+    """
+    centroids = image_of(index.centroids).X
+    known, probes = _nearest_of(Q, centroids, probes, probes.shape[1])
+    return radius_of(Q, sqradius, *_route_of(Q, index, probes, known))
+
+
+def _route_of(Q, index, probes, known):
+    """Routes of some queries, and the bytes that one takes."""
+    image, d = codes_of(index), Q.shape[1]
+    m, dsub, _ = image.codebooks.shape
+    n_bytes = d * Q.itemsize + 4 * m * (dsub + CODEWORDS) + 12 * probes.shape[1]
+
+    def route_of(start, stop):
+        some = probes[start:stop], known[start:stop]
+        return ProbedCodes(image, index.lists, *some)
+
+    return route_of, n_bytes
+
+
+@kernel
+def _measure_rows(
+    X,           # IN   (n, d)        float
+    Q,           # IN   (nq, d)       float
+    candidates,  # IN   (nq, n_candidates)  int32  -1: none
+    room,        # IN   int           at least n_candidates
+    rows,        # OUT  (nq * room,)  int32    NO_ROW where there is none
+    sqdists,     # OUT  (nq * room,)  float64  +inf where there is none
+):
+    """The exact distances of candidates that are known by number; a query a block."""
+    query, n_warps = cuda.blockIdx.x, cuda.blockDim.x // WARP
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    for c in range(warp, candidates.shape[1], n_warps):
+        row, exact = candidates[query, c], math.inf
+        if row >= 0:
+            exact = sqdist(X, row, Q, query, lane)
+        if lane == 0:
+            rows[query * room + c] = row if row >= 0 else NO_ROW
+            sqdists[query * room + c] = exact
+
+
+def refine(Q, X, candidates, k, n_threads):
+    """The k nearest of some candidates of each query, measured exactly.
+
+    Parameters and returns are those of ``_cpu.refine``. The vectors stay on the GPU as
+    long as the array does.
+    """
+    return _nearest_of(Q, remember(X, lambda: _upload(X)), candidates, k)
+
+
+def _upload(X):
+    check_room(X.nbytes, f"Refinement with the vectors of {len(X)} rows")
+    return to_device(X)
+
+
+def _nearest_of(Q, X, candidates, k):
+    """As ``refine``, of vectors on the GPU."""
+    n, n_candidates = candidates.shape
+    # The sort wants a power of two.
+    room = 2 ** math.ceil(math.log2(n_candidates))
+    sqdists, ids = np.empty((n, k)), np.empty((n, k), np.int64)
+    n_bytes = Q.shape[1] * Q.itemsize + 4 * n_candidates + 12 * room + 16 * k
+    for start, stop in split_rows(n, n_bytes):
+        m, some = stop - start, candidates[start:stop].astype(np.int32)
+        pairs = empty(m * room, np.int32), empty(m * room, np.float64)
+        launch(
+            _measure_rows, m, MEASURE_THREADS,
+            X, to_device(Q[start:stop]), to_device(some), room, *pairs,
+        )  # fmt: skip
+        counts = np.full(m, n_candidates, np.int32)
+        found = empty((m, k), np.float64), empty((m, k), np.int64)
+        operands = to_device(np.arange(m + 1) * room), to_device(counts)
+        launch(select, m, THREADS, k, *operands, *pairs, *found)
+        sqdists[start:stop], ids[start:stop] = (a.copy_to_host() for a in found)
+    ids[ids == NO_ROW] = -1
+    return sqdists, ids

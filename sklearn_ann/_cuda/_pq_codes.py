@@ -1,0 +1,247 @@
+"""Codes on the GPU: their image, what they decode to, and how rows get them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sklearn_ann._cuda._compat import (
+    WARP,
+    add_exactly_rounded,
+    cuda,
+    device,
+    empty,
+    float32,
+    float64,
+    fused_multiply_add,
+    int32,
+    kernel,
+    launch,
+    load4,
+    to_device,
+)
+from sklearn_ann._cuda._distance import MEASURE_THREADS, add_lanes, add_square
+from sklearn_ann._cuda._image import check_room, image_of, remember, split_rows
+from sklearn_ann._layout import CODEWORDS, PANEL
+
+# Codes are read four at a time, as the bytes of an integer.
+WORDS = PANEL // 4
+
+# Rows of a block that encodes, and codewords whose scores a thread has in registers:
+# a feature is read once for them, and each codeword once for all rows of a warp.
+_ROWS = 128
+_AT_ONCE = 32
+
+INFINITY = float32(math.inf)
+
+
+class CodesImage(NamedTuple):
+    """The codes of an IVFPQIndex and what they stand for; arrays on the GPU."""
+
+    centroids: Any  # (nlist, d)  float
+    center: Any  # (d,)  float64
+    owners: Any  # (n_panels,)  int32  list of each panel
+    codewords: Any  # (m, 256, dsub)  float32
+    codebooks: Any  # (m, dsub, 256)  float32
+    radii: Any  # (m,)  float64
+    codes: Any  # (n_panels * m * 16,)  int32  the bytes of the index as they are
+    terms: Any  # (n_panels * 64,)  float32  +inf: no row
+    ids: Any  # (n_panels * 64,)  int32  -1: no row
+    largest_term: float
+
+
+def codes_of(index):
+    """The image of an IVFPQIndex on the GPU in use.
+
+    It lives as long as the index: as the array that no other index has.
+    """
+    return remember(index.terms, lambda: _make_image(index))
+
+
+def _make_image(index):
+    centroids = image_of(index.centroids)
+    copied = index.codes, index.terms, index.ids, index.owners
+    n_bytes = sum(array.nbytes for array in copied)
+    check_room(n_bytes, f"The index of codes of {index.lists.sizes.sum()} rows")
+    return CodesImage(
+        centroids.X,
+        centroids.center,
+        to_device(index.owners.astype(np.int32)),
+        to_device(index.codewords),
+        to_device(index.codebooks),
+        to_device(index.radii),
+        to_device(np.ascontiguousarray(index.codes).reshape(-1).view(np.int32)),
+        to_device(index.terms),
+        to_device(index.ids),
+        index.largest_term,
+    )
+
+
+# -- what codes stand for ------------------------------------------------------------
+
+
+@device
+def _feature(codes, owners, centroids, codewords, place, t):
+    """Feature t of the vector that the codes at a place stand for."""
+    m, dsub = codewords.shape[0], codewords.shape[2]
+    panel, lane, j = place // PANEL, place % PANEL, t // dsub
+    word = codes[(panel * m + j) * WORDS + lane // 4]
+    code = word >> 8 * (lane % 4) & 255
+    known = float64(centroids[owners[panel], t])
+    return add_exactly_rounded(known, float64(codewords[j, code, t - j * dsub]))
+
+
+@kernel
+def measure_codes(
+    codes,      # IN   (n_panels * m * 16,)  int32
+    owners,     # IN   (n_panels,)       int32
+    centroids,  # IN   (nlist, d)        float
+    codewords,  # IN   (m, 256, dsub)    float32
+    ids,        # IN   (n_places,)       int32
+    Q,          # IN   (nq, d)           float
+    starts,     # IN   (nq + 1,)         int64    see ``_filter``
+    counts,     # IN   (nq,)             int32    no larger than the room of their lists
+    places,     # IN   (n_candidates,)   int32
+    rows,       # OUT  (n_candidates,)   int32
+    sqdists,    # OUT  (n_candidates,)   float64
+):
+    """As ``measure``, of what the codes stand for."""
+    query, n_warps, d = cuda.blockIdx.x, cuda.blockDim.x // WARP, Q.shape[1]
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    whole = d // WARP * WARP
+    for c in range(warp, counts[query], n_warps):
+        slot = starts[query] + c
+        place = places[slot]
+        chain, rest = float64(0), float64(0)
+        for t in range(lane, whole, WARP):
+            x = _feature(codes, owners, centroids, codewords, place, t)
+            chain = add_square(x, float64(Q[query, t]), chain)
+        for t in range(whole, d):
+            x = _feature(codes, owners, centroids, codewords, place, t)
+            rest = add_square(x, float64(Q[query, t]), rest)
+        exact = rest if whole == 0 else add_lanes(chain, rest, lane)
+        if lane == 0:
+            rows[slot] = ids[place]
+            sqdists[slot] = exact
+
+
+@kernel
+def _decode(
+    codes,      # IN   (n_panels * m * 16,)  int32
+    owners,     # IN   (n_panels,)       int32
+    centroids,  # IN   (nlist, d)        float
+    codewords,  # IN   (m, 256, dsub)    float32
+    ids,        # IN   (n_places,)       int32
+    panels,     # IN   (n,)              int32    one a block
+    X,          # OUT  (n * 64, d)       float64
+    rows,       # OUT  (n * 64,)         int32    ids of the panels
+):
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    n_warps = cuda.blockDim.x // WARP
+    for i in range(warp, PANEL, n_warps):
+        place = panels[cuda.blockIdx.x] * PANEL + i
+        at = cuda.blockIdx.x * PANEL + i
+        if lane == 0:
+            rows[at] = ids[place]
+        for t in range(lane, X.shape[1], WARP):
+            X[at, t] = _feature(codes, owners, centroids, codewords, place, t)
+
+
+def decode_panels(panels, image):
+    """What the codes of some panels stand for, (n * 64, d) float64, and the ids.
+
+    Empty places have the id -1 and some vector.
+    """
+    n, d = len(panels) * PANEL, image.center.shape[0]
+    X, ids = empty((n, d), np.float64), empty(n, np.int32)
+    launch(
+        _decode, len(panels), MEASURE_THREADS,
+        image.codes, image.owners, image.centroids, image.codewords, image.ids,
+        to_device(panels.astype(np.int32)), X, ids,
+    )  # fmt: skip
+    return X, ids
+
+
+# -- encoding ------------------------------------------------------------------------
+
+
+@kernel
+def _subtract(
+    X,          # IN   (n, d)            float
+    labels,     # IN   (n,)              int32    list of each row
+    centroids,  # IN   (nlist, d)        float
+    residuals,  # OUT  (width, padded)   float32  feature by feature; zeros past d and n
+):
+    row = cuda.grid(1)
+    n, d = X.shape
+    for t in range(residuals.shape[0]):
+        value = float64(0)
+        if row < n and t < d:
+            value = float64(X[row, t]) - float64(centroids[labels[row], t])
+        residuals[t, row] = float32(value)
+
+
+@device
+def _add_products(scores, at, feature, words):
+    for i in range(4):
+        scores[at + i] = fused_multiply_add(feature, words[i], scores[at + i])
+
+
+@kernel
+def _nearest(
+    residuals,  # IN   (m * dsub, padded)    float32
+    codebooks,  # IN   (m * dsub * 256,)     float32  see IVFPQIndex
+    halves,     # IN   (m * 256,)            float32  half the squared lengths
+    dsub,       # IN   int
+    codes,      # OUT  (n, m)                uint8
+):
+    """A thread has a part of a row.
+
+    The arithmetic is that of a CPU with fused multiply-adds, in the same order, so the
+    codes have the same bits: the first of the smallest |c|^2 / 2 - c.v.
+    """
+    scores = cuda.local.array(_AT_ONCE, float32)
+    n, m = codes.shape
+    j = cuda.blockIdx.x % m
+    row = cuda.blockIdx.x // m * cuda.blockDim.x + cuda.threadIdx.x
+    best, code = INFINITY, int32(0)
+    if row < n:
+        for first in range(0, CODEWORDS, _AT_ONCE):
+            for i in range(0, _AT_ONCE, 4):
+                of_codes = load4(halves, j * CODEWORDS + first + i)
+                for c in range(4):
+                    scores[i + c] = of_codes[c]
+            for s in range(j * dsub, (j + 1) * dsub):
+                feature = -residuals[s, row]
+                for i in range(0, _AT_ONCE, 4):
+                    words = load4(codebooks, s * CODEWORDS + first + i)
+                    _add_products(scores, i, feature, words)
+            for i in range(_AT_ONCE):
+                if scores[i] < best:
+                    best, code = scores[i], int32(first + i)
+        codes[row, j] = code
+
+
+def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
+    """The codes of the residuals of rows.
+
+    Parameters and returns are those of ``_cpu.encode_pq``.
+    """
+    (n, d), (m, dsub, _) = X.shape, codebooks.shape
+    centroids = to_device(centroids)
+    words = to_device(codebooks.reshape(-1)), to_device(halves.reshape(-1))
+    codes = np.empty((n, m), np.uint8)
+    for start, stop in split_rows(n, d * X.itemsize + 4 * m * dsub + m + 4):
+        n_blocks = -(-(stop - start) // _ROWS)
+        residuals = empty((m * dsub, n_blocks * _ROWS), np.float32)
+        launch(
+            _subtract, n_blocks, _ROWS,
+            to_device(X[start:stop]), to_device(labels[start:stop].astype(np.int32)),
+            centroids, residuals,
+        )  # fmt: skip
+        found = empty((stop - start, m), np.uint8)
+        launch(_nearest, n_blocks * m, _ROWS, residuals, *words, dsub, found)
+        codes[start:stop] = found.copy_to_host()
+    return codes

@@ -1,0 +1,155 @@
+"""The tables of queries, and a proven bound on what a sum of their entries is worth.
+
+As on the CPU (``_cpu/_ivf_pq.py``), with c the centroid of a list, r the decoded
+residual of a row and z the centre of the centroids,
+
+    |q - (c + r)|^2  =  |q - c|^2  +  (|r|^2 + 2 (c - z).r)  -  2 (q - z).r,
+
+which is known from probing, plus the term of the row, plus m entries of the table of
+the query. Here all is float32, so an origin is taken off first: a shift is what is
+known of a list minus the origin of its query, and a *value* is computed as
+
+    v  =  (shift + term) + (entry_1 + ... + entry_m).
+
+Let D be the squared distance to the decoded row, as ``sqdist`` measures it. With u =
+2^-24, the rounding unit, parts of s features, rho_j the largest length of a codeword of
+part j, and
+
+    R  =  largest |shift|  +  largest |term|  +  sum_j |2 (q - z)_j| rho_j,
+
+v differs from D - origin by at most E = 4 u (s + m + 16) R + 2^-53 (d + 64) K, where K
+is the largest |q - c|^2:
+
+- an entry is at most |2 (q - z)_j| rho_j. Its factor q - z is rounded once, and the s
+  products and sums once each: (s + 1) u of the third part of R;
+- m - 1 sums of entries, (m - 1) u of it;
+- the shift and the term are rounded to float32, and the last two sums: 3 u of R;
+- |q - c|^2 and D are sums of d squares in float64: the second part of E, and that of D
+  which grows with |r|^2 is far less than what is left of the first.
+
+So less than half of E is needed. The other half pays for what is rounded when E, and
+thresholds made of it, become float32. What underflows is less than TINY for each value,
+if each |2 (q - z)_j| counts for TINY more.
+
+A query with R beyond FARTHEST has no tables: zeros, and an infinite E, so that all its
+rows are measured. One that is not finite, or not in float32 once it is centred, finds
+nothing: for the latter the CPU has no tables either.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sklearn_ann._cuda._compat import (
+    FULL_WARP,
+    WARP,
+    cuda,
+    float32,
+    float64,
+    kernel,
+    load4,
+)
+from sklearn_ann._cuda._vectors import Bound
+from sklearn_ann._layout import CODEWORDS
+
+NAN = float64(math.nan)
+
+# Beyond it sums might overflow in float32.
+FARTHEST = 2.0**120
+
+TINY = 2.0**-100
+
+# A value is both bounds of a distance, but for the error of its query, which takes the
+# place of the squared length: D - E <= v <= D + E.
+BOUND = Bound(keep=1.0, tiny=TINY, twice=2.0)
+
+_LARGEST = (2 - 2.0**-23) * 2.0**127  # float32
+
+CENTRE_THREADS = 128
+
+# Queries of a block of ``fill_tables``: an entry of a codebook is read once for them.
+TOGETHER = 8
+
+
+@kernel
+def centre(
+    Q,             # IN   (n, d)         float
+    center,        # IN   (d,)           float64
+    radii,         # IN   (m,)           float64  the largest length of a codeword
+    dsub,          # IN   int
+    largest_term,  # IN   float          absolute
+    spans,         # IN   (n,)           float64  the largest absolute shift
+    farthest,      # IN   (n,)           float64  the largest squared distance to a
+                   #                              centroid
+    origins,       # IN   (n,)           float64
+    sqradius,      # IN   float
+    padded,        # IN   int            queries with padding, a multiple of TOGETHER
+    centred,       # OUT  (m * dsub * padded,)  float32  side by side for each feature;
+                   #                              zeros past d, and if there is no table
+    errors,        # OUT  (n,)           float32  NaN for a query that finds nothing
+    thresholds,    # OUT  (n,)           float32  of values within the radius
+):
+    """Queries minus the centre, their errors and thresholds; a warp has a query."""
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    query = cuda.blockIdx.x * (cuda.blockDim.x // WARP) + warp
+    n, d = Q.shape
+    if query < n:
+        m = radii.shape[0]
+        scale, is_finite = float64(0), True
+        for j in range(lane, m, WARP):
+            square = float64(0)
+            for t in range(j * dsub, min(d, (j + 1) * dsub)):
+                value = float64(Q[query, t]) - center[t]
+                is_finite &= abs(value) <= _LARGEST
+                square += 4.0 * value * value
+            scale += (math.sqrt(square) + TINY) * radii[j]
+        offset = WARP // 2
+        while offset > 0:
+            scale += cuda.shfl_xor_sync(FULL_WARP, scale, offset)
+            offset >>= 1
+        is_finite = cuda.all_sync(FULL_WARP, is_finite)
+        scale += largest_term + spans[query]
+        has_table = is_finite and scale <= FARTHEST
+        for t in range(lane, m * dsub, WARP):
+            value = float64(0)
+            if has_table and t < d:
+                value = float64(Q[query, t]) - center[t]
+            centred[t * padded + query] = float32(value)
+        if lane == 0:
+            error = scale * (dsub + m + 16) * 2.0**-22
+            error += 2.0**-53 * (d + 64) * farthest[query]
+            threshold = sqradius - origins[query] + error + TINY
+            threshold += abs(threshold) * 2.0**-22
+            if not has_table:
+                error = math.inf if is_finite else NAN
+            if not has_table or sqradius == math.inf:
+                threshold = error + math.inf
+            errors[query] = float32(error * (1 + 2.0**-22))
+            thresholds[query] = float32(threshold)
+
+
+@kernel
+def fill_tables(
+    centred,    # IN   (m * dsub * padded,)  float32
+    padded,     # IN   int
+    codebooks,  # IN   (m, dsub, 256)   float32
+    m,          # IN   int
+    tables,     # OUT  (n * m * 256,)   float32  -2 (q - z).codeword
+):
+    """A thread has an entry of one part, for 8 queries."""
+    products = cuda.local.array(TOGETHER, float32)
+    j, code = cuda.blockIdx.x % m, cuda.threadIdx.x
+    first = cuda.blockIdx.x // m * TOGETHER
+    dsub, n = codebooks.shape[1], tables.shape[0] // (m * CODEWORDS)
+    for i in range(TOGETHER):
+        products[i] = float32(0)
+    for s in range(dsub):
+        word, at = codebooks[j, s, code], (j * dsub + s) * padded + first
+        for i in range(0, TOGETHER, 4):
+            of_queries = load4(centred, at + i)
+            for query in range(4):
+                products[i + query] += of_queries[query] * word
+    for i in range(TOGETHER):
+        if first + i < n:
+            at = ((first + i) * m + j) * CODEWORDS + code
+            tables[at] = float32(-2) * products[i]

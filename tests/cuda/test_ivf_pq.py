@@ -1,0 +1,307 @@
+"""Search among codes: the same bits as from the CPU, whatever the codes."""
+
+import gc
+import pickle
+
+import cuda_lane
+import numpy as np
+import pytest
+import vector_kinds
+from numpy.testing import assert_array_equal
+
+from sklearn_ann import IVFPQNeighbors, _cpu
+from sklearn_ann._cpu._simd import target_features
+from sklearn_ann._cuda import _image, _ivf_pq, _knn
+
+# Those of tests/test_ivf_pq.py: of these, codes in float32 can say something.
+KINDS = [
+    vector_kinds.normal,
+    vector_kinds.bytes_,
+    vector_kinds.bits,
+    vector_kinds.all_equal,
+    vector_kinds.far_from_origin,
+    vector_kinds.one_huge_feature,
+    vector_kinds.constant_columns,
+    vector_kinds.outlier_row,
+]
+
+# As in test_pq_codes.py.
+has_fma = pytest.mark.skipif(
+    "fma" not in target_features(), reason="the CPU rounds products on their own"
+)
+
+# scikit-learn's validation adds all numbers up; too few rows are meant.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:overflow", "ignore::sklearn_ann.exceptions.FewTrainingRowsWarning"
+)
+
+
+def make(n_neighbors=5, **parameters):
+    parameters = {"nlist": 4, "m": 3, "nbits": 4, "random_state": 0, **parameters}
+    return IVFPQNeighbors(n_neighbors, **{"max_iter": 1, "n_jobs": 1, **parameters})
+
+
+def fitted(X, **parameters):
+    return make(**parameters).fit(X)._index
+
+
+def assert_same(found, expected):
+    for found_array, expected_array in zip(found, expected, strict=True):
+        assert_array_equal(found_array, expected_array, strict=True)
+
+
+def assert_same_as_cpu(backend, index, Q, k, nprobe=2, alone=None):
+    """Of query `alone` only the first probe is left."""
+    known, probes = _cpu.knn(Q, index.centroids, nprobe, 1)
+    if alone is not None:
+        known[alone, 1:], probes[alone, 1:] = np.inf, -1
+    found = backend.scan_ivf_pq(Q, index, probes, known, k, 1)
+    assert_same(found, _cpu.scan_ivf_pq(Q, index, probes, known, k, 1))
+    return found
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS, ids=vector_kinds.name)
+def test_neighbors_are_those_of_the_cpu(kind, dtype, backend, rng):
+    cuda_lane.set_order(cuda_lane.ORDERS[-1])
+    X, Q = vector_kinds.make(kind, dtype, rng, 260, 3, 5)
+    assert_same_as_cpu(backend, fitted(X), Q, 4, alone=1)
+
+
+# (rows, features, parts, bits, neighbours): around a warp (32 features), the parts of a
+# table in shared memory (16), pairs of codes without a second one, empty places.
+SIZES = [
+    (70, 1, 1, 8, 1),
+    (300, 7, 3, 5, 10),
+    (100, 33, 4, 6, 7),
+    (90, 40, 17, 8, 70),
+    (90, 20, 20, 4, 5),
+    (200, 70, 35, 7, 3),
+]
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_every_size(size, backend, rng):
+    n, d, m, nbits, k = size
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, n, 3, d)
+    assert_same_as_cpu(backend, fitted(X, m=m, nbits=nbits), Q, k)
+
+
+@pytest.fixture
+def short_lists(monkeypatch):
+    """Lists so short that a chain of some panels has rounds, and that they overflow."""
+    monkeypatch.setattr(_knn, "_SHORTEST_LIST", 128)
+
+
+@pytest.mark.parametrize("order", cuda_lane.ORDERS)
+def test_every_order_gives_the_same(order, backend, short_lists, rng):
+    cuda_lane.set_order(order)
+    X, Q = vector_kinds.make(vector_kinds.bits, np.float32, rng, 400, 2, 5)
+    index = fitted(X, nlist=2, m=2)
+    assert_same_as_cpu(backend, index, Q, 3)
+    _, probes = _cpu.knn(Q, index.centroids, 2, 1)
+    args = Q, index, probes, 1.0, 1
+    assert_same(backend.radius_ivf_pq(*args), _cpu.radius_ivf_pq(*args))
+
+
+def test_chains_longer_than_a_block_visits(backend, rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 5000, 1, 2)
+    assert_same_as_cpu(backend, fitted(X, nlist=2, m=1), Q, 40)
+
+
+@pytest.mark.parametrize("n_bytes", [10**9, 50_000], ids=["at once", "in parts"])
+def test_lists_that_overflow_lose_no_neighbor(
+    n_bytes, backend, short_lists, rng, monkeypatch
+):
+    X = np.full((400, 3), 3.7)
+    X[::7] += 1e-3 * rng.standard_normal((58, 3))
+    index, measured, rows = fitted(X, nlist=2), [], _ivf_pq.ProbedCodes.rows
+
+    def spy(route):
+        for part in rows(route):
+            measured.append(part[:2])
+            yield part
+
+    monkeypatch.setattr(_ivf_pq.ProbedCodes, "rows", spy)
+    assert_same_as_cpu(backend, index, X[1:4], 2, 1)
+    measured.clear()
+    monkeypatch.setattr(_image, "free_memory", lambda: n_bytes)
+    assert_same_as_cpu(backend, index, X[1:4], 2)
+    assert len(measured) == (1 if n_bytes == 10**9 else 3)
+
+
+def test_lists_that_hold_too_few_rows_leave_places_empty(backend, rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float64, rng, 60, 3, 3)
+    index = fitted(X)
+    Q[2, 1] = np.nan
+    _, ids = assert_same_as_cpu(backend, index, Q, 50, alone=1)
+    assert_array_equal(ids[2], -1)
+    assert ids[1, 0] >= 0 > ids[1, -1]
+
+
+@pytest.mark.parametrize("dtypes", [(np.float32, np.float64), (np.float64, np.float32)])
+def test_queries_of_the_other_dtype_are_not_rounded(dtypes, backend, rng):
+    X = rng.standard_normal((100, 4)).astype(dtypes[0])
+    Q = rng.standard_normal((3, 4)).astype(dtypes[1])
+    assert_same_as_cpu(backend, fitted(X), Q, 5)
+
+
+def assert_exact(backend, index, Q, k):
+    """The CPU measures every row when it searches within a radius."""
+    nlist = len(index.lists.sizes)
+    known, probes = _cpu.knn(Q, index.centroids, nlist, 1)
+    sqdists, ids = backend.scan_ivf_pq(Q, index, probes, known, k, 1)
+    all_sqdists, all_ids, offsets = _cpu.radius_ivf_pq(Q, index, probes, np.inf, 1)
+    for i in range(len(Q)):
+        part = slice(offsets[i], offsets[i + 1])
+        order = np.lexsort((all_ids[part], all_sqdists[part]))[:k]
+        assert_array_equal(ids[i], all_ids[part][order])
+        assert_array_equal(sqdists[i], all_sqdists[part][order])
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e15, 1e36])
+def test_answers_are_exact_for_queries_far_away(scale, backend, rng):
+    index = fitted(rng.standard_normal((200, 4)))
+    assert_exact(backend, index, scale * rng.standard_normal((3, 4)), 5)
+
+
+def test_answers_are_exact_for_lists_farther_apart_than_float32_tells(backend, rng):
+    X = rng.standard_normal((120, 4))
+    X[60:] += 1e25
+    index = fitted(X, nlist=2)
+    assert_array_equal(index.lists.sizes, 60)
+    assert_exact(backend, index, X[[0, 70]], 100)
+
+
+def test_queries_beyond_float32_are_an_error(rng):
+    index = make().fit(rng.standard_normal((100, 4))).set_params(device="cuda")
+    with pytest.raises(ValueError, match="too far"):
+        index.kneighbors(np.full((1, 4), 1e40))
+
+
+@pytest.mark.parametrize("sqradius", [0.0, 2.0, np.inf])
+def test_hits_within_a_radius(sqradius, backend, rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 140, 3, 3)
+    index = fitted(X)
+    _, probes = _cpu.knn(Q, index.centroids, 3, 1)
+    # On what a row decodes to, and on the distance of another one.
+    Q[0] = _cpu.decode_rows(np.array([3]), index)
+    probes[2, 1:] = -1
+    args = Q, index, probes, sqradius, 1
+    assert_same(backend.radius_ivf_pq(*args), _cpu.radius_ivf_pq(*args))
+
+
+def test_hits_are_those_at_the_distance_itself(backend, rng):
+    X, Q = vector_kinds.make(vector_kinds.far_from_origin, np.float64, rng, 140, 2, 3)
+    index = fitted(X)
+    known, probes = _cpu.knn(Q, index.centroids, 2, 1)
+    sqdists, _ = _cpu.scan_ivf_pq(Q, index, probes, known, 20, 1)
+    args = Q, index, probes, float(sqdists[0, 12]), 1
+    found = backend.radius_ivf_pq(*args)
+    assert_same(found, _cpu.radius_ivf_pq(*args))
+    assert found[2][1] >= 13
+
+
+# -- refinement ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory", [10**9, 3000], ids=["at once", "in parts"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_candidates_are_measured_and_sorted(dtype, memory, backend, rng, monkeypatch):
+    X, Q = vector_kinds.make(vector_kinds.duplicates, dtype, rng, 60, 4, 35)
+    candidates = np.stack([rng.permutation(60)[:13] for _ in Q])
+    candidates[1, 5:] = -1
+    candidates[2, ::2] = -1
+    candidates[3] = -1
+    backend.refine(Q, X, candidates, 1, 1)
+    monkeypatch.setattr(_image, "free_memory", lambda: memory)
+    for k in (1, 7, 13):
+        args = Q, X, candidates, k, 1
+        assert_same(backend.refine(*args), _cpu.refine(*args))
+
+
+def test_an_infinite_distance_is_one_of_a_row(backend):
+    X = np.array([[0.0], [1e200], [1.0]])
+    args = np.array([[-1e200]]), X, np.array([[0, -1, 1, 2]]), 4, 1
+    assert_same(backend.refine(*args), _cpu.refine(*args))
+
+
+# -- memory --------------------------------------------------------------------------
+
+
+def test_queries_are_searched_in_parts_that_fit_into_memory(backend, rng, monkeypatch):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 100, 5, 3)
+    index, searched, search = fitted(X), [], _knn.search
+    assert_same_as_cpu(backend, index, Q[:1], 3)
+    monkeypatch.setattr(_image, "free_memory", lambda: 40_000)
+    monkeypatch.setattr(
+        _knn, "search", lambda *args: searched.append(args[0].n) or search(*args)
+    )
+    assert_same_as_cpu(backend, index, Q, 3)
+    assert searched == [2, 2, 1]
+
+
+def test_what_does_not_fit_is_an_error_that_says_how_large_it_is(
+    backend, rng, monkeypatch
+):
+    X = rng.standard_normal((4000, 3)).astype(np.float32)
+    index = make(nlist=2, store_vectors=True, refine_factor=2).fit(X)
+    index.set_params(device="cuda")
+    monkeypatch.setattr(_image, "free_memory", lambda: 20_000)
+    with pytest.raises(MemoryError, match=r"index of codes of 4000 rows needs 0\.00"):
+        index.kneighbors(X[:1], 1)
+    monkeypatch.setattr(_image, "free_memory", lambda: 45_000)
+    with pytest.raises(MemoryError, match=r"vectors of 4000 rows needs 0\.00 GiB"):
+        index.kneighbors(X[:1], 1)
+    assert_array_equal(index.set_params(device="cpu").kneighbors(X[:1], 1)[1], 0)
+
+
+def test_images_are_forgotten_with_the_estimator(rng):
+    X = rng.standard_normal((80, 3)).astype(np.float32)
+    gc.collect()
+    n_before = len(_image._images)
+    index = make(store_vectors=True, refine_factor=2).fit(X).set_params(device="cuda")
+    for _ in range(2):
+        index.kneighbors(X[:1])
+    # Of the codes, the centroids, the lists and the vectors.
+    assert len(_image._images) == n_before + 4
+    assert b"Image" not in pickle.dumps(index)
+    del index
+    gc.collect()
+    assert len(_image._images) == n_before
+
+
+# -- the estimator -------------------------------------------------------------------
+
+
+@has_fma
+@pytest.mark.parametrize(("nbits", "n"), [(4, 30), (5, 10)])
+def test_fitted_here_and_searched_there(nbits, n, rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, n, 3, 3)
+    params = {"nlist": 2, "m": 2, "nbits": nbits, "store_vectors": True}
+    on_cpu = make(2, **params).fit(X[:-4]).partial_fit(X[-4:])
+    on_gpu = make(2, device="cuda", **params).fit(X[:-4]).partial_fit(X[-4:])
+    for name in ("cluster_centers_", "codebooks_", "reconstruction_error_"):
+        assert_array_equal(getattr(on_gpu, name), getattr(on_cpu, name))
+    assert_array_equal(on_gpu._index.codes, on_cpu._index.codes)
+    assert_array_equal(on_gpu._index.terms, on_cpu._index.terms)
+    loaded = pickle.loads(pickle.dumps(on_gpu))
+    there = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")
+    for factor in (1, 3):
+        on_cpu.set_params(refine_factor=factor)
+        for other in (on_gpu, loaded, there, on_cpu.set_params(device="cuda:0")):
+            other.set_params(refine_factor=factor)
+            found = other.kneighbors(Q)
+            assert_same(found, on_cpu.set_params(device=None).kneighbors(Q))
+
+
+def test_the_rows_themselves_are_not_their_neighbors(rng):
+    X = rng.standard_normal((12, 4)).astype(np.float32)
+    index = make(3, nlist=2, nprobe=2).fit(X)
+    expected = index.kneighbors(), index.radius_neighbors(radius=1.5)
+    index.set_params(device="cuda")
+    assert_same(index.kneighbors(), expected[0])
+    for found, arrays in zip(
+        index.radius_neighbors(radius=1.5), expected[1], strict=True
+    ):
+        assert list(map(list, found)) == list(map(list, arrays))

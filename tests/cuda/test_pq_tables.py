@@ -1,0 +1,150 @@
+"""Tables, and the bounds of what the filter of codes sums up."""
+
+import cuda_lane
+import numpy as np
+import pytest
+import vector_kinds
+from numpy.testing import assert_allclose, assert_array_equal
+
+from sklearn_ann import IVFPQNeighbors, _cpu
+from sklearn_ann._cuda import _image, _ivf_pq, _pq_codes
+from sklearn_ann._cuda._compat import to_device
+
+KINDS = [
+    vector_kinds.normal,
+    vector_kinds.bytes_,
+    vector_kinds.all_equal,
+    vector_kinds.far_from_origin,
+    vector_kinds.one_huge_feature,
+    vector_kinds.outlier_row,
+    vector_kinds.tiny,
+]
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_ann.exceptions.FewTrainingRowsWarning"
+)
+
+
+def fitted(X, **parameters):
+    parameters = {"nlist": 3, "m": 3, "nbits": 4, "random_state": 0, **parameters}
+    return IVFPQNeighbors(n_jobs=1, **parameters).fit(X)._index
+
+
+def uploaded(index, Q):
+    """A route of all lists, its queries and thresholds, and what is known of lists."""
+    known, probes = _cpu.knn(Q, index.centroids, len(index.lists.sizes), 1)
+    route = _ivf_pq.ProbedCodes(_pq_codes.codes_of(index), index.lists, probes, known)
+    return route, *route.upload(Q, np.inf), known
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e12], ids=["near", "far"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("kind", KINDS, ids=vector_kinds.name)
+def test_values_are_off_by_no_more_than_their_error(kind, dtype, scale, rng):
+    X, Q = vector_kinds.make(kind, dtype, rng, 70, 4, 5)
+    Q[:2] = (scale * Q[:2].astype(np.float64)).astype(dtype)
+    assert_values_are_bounded(fitted(X), Q)
+
+
+@pytest.mark.parametrize("order", cuda_lane.ORDERS)
+def test_any_number_of_parts_is_summed_up(order, rng):
+    cuda_lane.set_order(order)
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 4, 35)
+    assert_values_are_bounded(fitted(X, m=35, nbits=5), Q)
+
+
+def assert_values_are_bounded(index, Q):
+    route, queries, thresholds, known = uploaded(index, Q)
+    lists = _image.empty_lists(_image.equal_starts(4, 4, 70))
+    route.visit(queries, 0, route.n_tiles, thresholds, lists)
+    assert_array_equal(lists.counts.copy_to_host(), 70)
+    places = lists.places.copy_to_host().reshape(4, 70)
+    assert_array_equal(lists.lows.copy_to_host(), lists.uppers.copy_to_host())
+    values = lists.lows.copy_to_host().reshape(4, 70)
+    wide = np.longdouble
+    errors = queries.norms.copy_to_host().astype(wide)[:, None]
+    assert np.isfinite(errors).all()
+    for i in range(4):
+        decoded = _cpu.decode_rows(places[i].astype(np.int64), index)
+        sqdists = ((Q[i].astype(wide) - decoded.astype(wide)) ** 2).sum(axis=1)
+        off = np.abs(values[i].astype(wide) - (sqdists - wide(known[i, 0])))
+        assert (off <= errors[i] + wide(2.0**-100)).all()
+
+
+def test_errors_of_everyday_data_are_small(rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 4, 48)
+    _, queries, _, known = uploaded(fitted(X, m=6), Q)
+    assert (queries.norms.copy_to_host() < 1e-3 * known[:, 0]).all()
+
+
+@pytest.mark.parametrize("order", cuda_lane.ORDERS)
+@pytest.mark.parametrize("nbits", [4, 5])
+def test_tables_are_products_with_codewords(nbits, order, rng):
+    cuda_lane.set_order(order)
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float64, rng, 70, 9, 5)
+    index = fitted(X, nbits=nbits)
+    tables = uploaded(index, Q)[1].tables.copy_to_host()
+    m, _, dsub = index.codewords.shape
+    centred = np.zeros((9, m * dsub))
+    centred[:, :5] = Q - index.centroids.center
+    parts = centred.reshape(9, m, 1, dsub)
+    expected = -2 * (parts * index.codewords).sum(axis=3)
+    assert_allclose(tables.reshape(9, m, 256), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_queries_without_a_table(rng):
+    X = rng.standard_normal((70, 3))
+    index = fitted(X)
+    Q = np.vstack([X[:4], np.zeros((1, 3))])
+    Q[1, 2], Q[2, 0], Q[3, 1], Q[4, 2] = np.nan, -np.inf, 1e37, 1e39
+    known, probes = _cpu.knn(X[:5], index.centroids, 3, 1)
+    route = _ivf_pq.ProbedCodes(_pq_codes.codes_of(index), index.lists, probes, known)
+    for sqradius in (np.inf, 2.0):
+        queries, thresholds = route.upload(Q, sqradius)
+        errors, thresholds = queries.norms.copy_to_host(), thresholds.copy_to_host()
+        assert_array_equal(errors[1:], [np.nan, np.nan, np.inf, np.nan])
+        assert_array_equal(thresholds[1:], [np.nan, np.nan, np.inf, np.nan])
+        expected = np.inf if sqradius == np.inf else sqradius - known[0, 0] + errors[0]
+        assert_allclose(thresholds[0], expected, rtol=1e-6)
+        assert expected <= thresholds[0]
+    tables = queries.tables.copy_to_host().reshape(5, -1)
+    assert np.isfinite(tables[0]).all() and tables[0].any()
+    assert not tables[1:].any()
+
+
+def test_lists_are_shifted_by_what_is_known_of_them(rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 3, 4)
+    index = fitted(X)
+    known, probes = _cpu.knn(Q, index.centroids, 3, 1)
+    probes[1, 1:], known[1, 1:] = -1, np.inf
+    image = _pq_codes.codes_of(index)
+    route = _ivf_pq.ProbedCodes(image, index.lists, probes, known)
+    shifts = route.upload(Q, np.inf)[0].shifts.copy_to_host()
+    expected = known - known[:, :1]
+    expected[1, 1:] = 0
+    assert_array_equal(shifts, expected.astype(np.float32))
+    some = np.array([2, 0])
+    shifts = route.some(some).upload(Q[some], np.inf)[0].shifts.copy_to_host()
+    assert_array_equal(shifts, expected[some].astype(np.float32))
+
+
+@pytest.mark.parametrize("order", cuda_lane.ORDERS)
+def test_panels_are_decoded_as_on_the_cpu(order, rng):
+    cuda_lane.set_order(order)
+    X = rng.standard_normal((150, 35)).astype(np.float32)
+    index = fitted(X, nlist=2)
+    panels = np.array([2, 0, 2])
+    found, ids = _pq_codes.decode_panels(panels, _pq_codes.codes_of(index))
+    positions = (panels[:, None] * 64 + np.arange(64)).ravel()
+    assert_array_equal(ids.copy_to_host(), index.ids[positions])
+    filled = index.ids[positions] >= 0
+    expected = _cpu.decode_rows(positions[filled], index)
+    assert_array_equal(found.copy_to_host()[filled], expected)
+
+
+def test_codes_are_the_bytes_of_the_index(rng):
+    X = rng.standard_normal((150, 6)).astype(np.float32)
+    index = fitted(X)
+    codes = _pq_codes.codes_of(index).codes.copy_to_host()
+    assert_array_equal(codes.view(np.uint8), index.codes.ravel())
+    assert to_device(codes).copy_to_host().dtype == np.int32
