@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
 
 import numpy as np
 from numba import cuda, types
 
 if getattr(cuda, "implementation", None) != "NVIDIA":
     raise ImportError(
-        "device='cuda' needs numba-cuda. Install it with "
-        'pip install "sklearn-ann-numba[cuda13]" (for an NVIDIA driver 580 or newer) '
-        'or "sklearn-ann-numba[cuda12]" (525 or newer).'
+        "device='cuda', and device=None for an array on a GPU, need numba-cuda. "
+        'Install it with pip install "sklearn-ann-numba[cuda13]" (for an NVIDIA driver '
+        '580 or newer) or "sklearn-ann-numba[cuda12]" (525 or newer), or use '
+        "device='cpu'."
     )
 
 from numba.cuda.core import config
@@ -22,6 +24,8 @@ __all__ = [
     "add_exactly_rounded",
     "bits_of",
     "check_device",
+    "copy_to_gpu_of",
+    "copy_to_host",
     "cuda",
     "device",
     "device_in_use",
@@ -30,6 +34,7 @@ __all__ = [
     "float64",
     "float_of",
     "free_memory",
+    "gpu_of",
     "int32",
     "int64",
     "kernel",
@@ -105,6 +110,13 @@ def empty(shape, dtype):
     return cuda.device_array(shape, dtype)
 
 
+def copy_to_gpu_of(other, array):
+    """A copy of a NumPy array on the GPU that holds another array."""
+    # Not ``use_device``: another thread may be searching on another GPU.
+    with cuda.gpus[gpu_of(other)]:
+        return to_device(array)
+
+
 def launch(function, grid, block, *args):
     """Start a kernel, on nothing if the grid is empty."""
     if 0 in (grid if isinstance(grid, tuple) else (grid,)):
@@ -119,9 +131,18 @@ def launch(function, grid, block, *args):
     configured(*args)
 
 
-# -- arithmetic and loads that the simulator knows by other names --------------------
+# -- what the simulator does in other ways -------------------------------------------
 
 if IS_SIMULATED:
+    # The memory of the only GPU is that of the host.
+
+    def gpu_of(array):
+        return 0
+
+    def copy_to_host(array):
+        interface = array.__cuda_array_interface__
+        return np.array(SimpleNamespace(__array_interface__=interface))
+
     # Those of Numba, called as functions, are ten times slower.
     from numpy import float32, float64, int32, int64
 
@@ -145,7 +166,24 @@ else:
     from llvmlite import ir
     from numba import float32, float64, int32, int64
     from numba.cuda import cgutils, libdevice
+    from numba.cuda.cudadrv.driver import binding, driver
     from numba.cuda.extending import intrinsic
+
+    def gpu_of(array):
+        """The number of the GPU that holds an array of any library; 0 if empty."""
+        pointer = array.__cuda_array_interface__["data"][0]
+        if not pointer:
+            return 0
+        attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        pointer = binding.CUdeviceptr(pointer)
+        return int(driver.cuPointerGetAttribute(attribute, pointer))
+
+    def copy_to_host(array):
+        """A NumPy copy of an array of any library, of any strides that are positive."""
+        with cuda.gpus[gpu_of(array)]:
+            # All that the owner has started, on whatever stream.
+            cuda.synchronize()
+            return cuda.as_cuda_array(array, sync=False).copy_to_host()
 
     # A product and a sum that the compiler does not fuse into one operation.
     add_exactly_rounded = libdevice.dadd_rn
