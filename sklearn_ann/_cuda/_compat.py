@@ -110,9 +110,32 @@ def empty(shape, dtype):
     return cuda.device_array(shape, dtype)
 
 
+def gpu_of(array):
+    """The number of the GPU that holds an array of any library; 0 if it is empty."""
+    pointer = array.__cuda_array_interface__["data"][0]
+    if IS_SIMULATED or not pointer:
+        return 0
+    from numba.cuda.cudadrv.driver import binding, driver
+
+    attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    return int(driver.cuPointerGetAttribute(attribute, binding.CUdeviceptr(pointer)))
+
+
+def copy_to_host(array):
+    """A NumPy copy of an array of any library, of any strides that are positive."""
+    if IS_SIMULATED:
+        # Memory of the host.
+        interface = array.__cuda_array_interface__
+        return np.array(SimpleNamespace(__array_interface__=interface))
+    # Not ``use_device``: another thread may be searching on another GPU.
+    with cuda.gpus[gpu_of(array)]:
+        # All that the owner has started, on whatever stream.
+        cuda.synchronize()
+        return cuda.as_cuda_array(array, sync=False).copy_to_host()
+
+
 def copy_to_gpu_of(other, array):
     """A copy of a NumPy array on the GPU that holds another array."""
-    # Not ``use_device``: another thread may be searching on another GPU.
     with cuda.gpus[gpu_of(other)]:
         return to_device(array)
 
@@ -131,18 +154,9 @@ def launch(function, grid, block, *args):
     configured(*args)
 
 
-# -- what the simulator does in other ways -------------------------------------------
+# -- arithmetic and loads that the simulator knows by other names --------------------
 
 if IS_SIMULATED:
-    # The memory of the only GPU is that of the host.
-
-    def gpu_of(array):
-        return 0
-
-    def copy_to_host(array):
-        interface = array.__cuda_array_interface__
-        return np.array(SimpleNamespace(__array_interface__=interface))
-
     # Those of Numba, called as functions, are ten times slower.
     from numpy import float32, float64, int32, int64
 
@@ -166,24 +180,7 @@ else:
     from llvmlite import ir
     from numba import float32, float64, int32, int64
     from numba.cuda import cgutils, libdevice
-    from numba.cuda.cudadrv.driver import binding, driver
     from numba.cuda.extending import intrinsic
-
-    def gpu_of(array):
-        """The number of the GPU that holds an array of any library; 0 if empty."""
-        pointer = array.__cuda_array_interface__["data"][0]
-        if not pointer:
-            return 0
-        attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
-        pointer = binding.CUdeviceptr(pointer)
-        return int(driver.cuPointerGetAttribute(attribute, pointer))
-
-    def copy_to_host(array):
-        """A NumPy copy of an array of any library, of any strides that are positive."""
-        with cuda.gpus[gpu_of(array)]:
-            # All that the owner has started, on whatever stream.
-            cuda.synchronize()
-            return cuda.as_cuda_array(array, sync=False).copy_to_host()
 
     # A product and a sum that the compiler does not fuse into one operation.
     add_exactly_rounded = libdevice.dadd_rn

@@ -197,7 +197,7 @@ def test_libraries(device, estimator, library, data, images):
     index = estimator.set_params(device=device).fit(on_gpu(X))
     queries = on_gpu(Q)
     # Strided, and made a moment ago on a stream of the library.
-    strided = 2 * on_gpu(np.repeat(Q, 2, axis=1))[:, ::2] / 2
+    strided = (2 * on_gpu(np.repeat(Q, 2, axis=1)) / 2)[:, ::2]
     images.clear()
     for given in (queries, strided):
         for array, wanted in zip(index.kneighbors(given), expected, strict=True):
