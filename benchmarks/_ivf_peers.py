@@ -198,8 +198,10 @@ class OursTraining(Ours):
         return perf_counter() - start
 
     def _train(self, X, nlist, seed):
+        from sklearn_ann import _cpu
+
         parameters = {"nlist": nlist, "random_state": seed, "n_jobs": self.n_threads}
-        return self.estimator(**parameters)._train(X)[0]
+        return self.estimator(**parameters)._train(X, _cpu)[0]
 
     def fit(self, X, centroids):
         index = self.estimator(metric="sqeuclidean", n_jobs=self.n_threads)

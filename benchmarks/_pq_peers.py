@@ -90,18 +90,19 @@ class OursPQTraining(OursIVFPQ):
 
     def train(self, nlist, m, seed):
         """Seconds for centroids and codebooks."""
-        from sklearn_ann import IVFPQNeighbors
+        from sklearn_ann import IVFPQNeighbors, _cpu
 
         parameters = {"nlist": nlist, "m": m, "random_state": seed}
         parameters |= {"n_neighbors": self.k, "n_jobs": self.n_threads}
         self.index = IVFPQNeighbors(metric="sqeuclidean", **parameters)
         start = perf_counter()
-        centroids, _ = self.index._train(self.X)
+        centroids, _ = self.index._train(self.X, _cpu)
         # A fit has the lists of all rows already, which it needs for adding them. Here
         # those of the rows that codebooks are trained on count, as they do for Faiss.
         rows = self._draw_rows(seed)
-        labels = self.index._assign(rows, self.index._index_centroids(rows, centroids))
-        codebooks = self.index._train_codewords(rows, labels, centroids)
+        coarse = self.index._index_centroids(rows, centroids, _cpu)
+        labels = self.index._assign(rows, coarse, _cpu)
+        codebooks = self.index._train_codewords(rows, labels, centroids, _cpu)
         seconds = perf_counter() - start
         self.trained = centroids, codebooks
         return seconds

@@ -55,7 +55,8 @@ def get_backend(device):
     Parameters
     ----------
     device : str or None
-        None or 'cpu', 'cuda' or 'cuda:N' for GPU number N; 'cuda' is number 0.
+        None or 'cpu', 'cuda' or 'cuda:N' for GPU number N; 'cuda' is number 0. What
+        None means for an array on a GPU is decided before.
 
     Returns
     -------
@@ -80,3 +81,11 @@ def get_backend(device):
         f"device={device!r} is unknown. Use device=None or device='cpu', or "
         "device='cuda' or device='cuda:1' for an NVIDIA GPU."
     )
+
+
+def get_cuda_memory():
+    """What copies arrays that only their ``__cuda_array_interface__`` describes.
+
+    Imported on first use, like a backend, and with the same errors.
+    """
+    return importlib.import_module("sklearn_ann._cuda._compat")

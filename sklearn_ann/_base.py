@@ -19,7 +19,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_ann._backend import get_backend
 from sklearn_ann._checks import check_enough_rows, check_n_neighbors, check_radius
-from sklearn_ann._graph import NeighborsGraphMixin
+from sklearn_ann._graph import NeighborsGraphMixin, as_objects
+from sklearn_ann._interchange import as_like, device_for, to_host
 from sklearn_ann._layout import read_only_index
 from sklearn_ann._metrics import distances_from, largest_sqdist, vectors_to_index
 from sklearn_ann._storage import GrowingArrays
@@ -59,7 +60,8 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         X : array-like of shape (n_samples, n_features)
             Vectors to search. float32 and float64 keep their dtype, other numbers
             become float64. A C-contiguous array is kept by reference: do not change it
-            while the estimator is in use.
+            while the estimator is in use. An array on a GPU is copied to the host,
+            where the index is.
         y : None
             Ignored; here for the scikit-learn API.
 
@@ -71,13 +73,14 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         return self._fit(X, self._build)
 
     def _fit(self, X, build):
-        """Make the index with ``build(vectors)``."""
+        """Make the index with ``build(vectors, backend)``."""
+        backend = self._get_backend(X)
         X = self._validate(X, reset=True)
         self.effective_metric_ = self.metric
         self.effective_metric_params_ = {}
         self._storage = GrowingArrays()
         self._index_dtype = X.dtype
-        self._index = build(self._vectors(X))
+        self._index = build(self._vectors(X), backend)
         self._set_n_samples(len(X))
         return self
 
@@ -88,7 +91,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Vectors to add. They get the next row numbers.
+            Vectors to add, on the host or on a GPU. They get the next row numbers.
         y : None
             Ignored; here for the scikit-learn API.
 
@@ -99,9 +102,10 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         """
         if not hasattr(self, "_index"):
             return self.fit(X)
+        backend = self._get_backend(X)
         X = self._validate(X, reset=False)
         self._index_dtype = np.result_type(self._index_dtype, X)
-        index = self._add(self._vectors(X))
+        index = self._add(self._vectors(X), backend)
         # In this order: a graph made meanwhile by another thread may be wider than its
         # index, never narrower.
         self._set_n_samples(self.n_samples_fit_ + len(X))
@@ -116,8 +120,8 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         X : array-like of shape (n_queries, n_features), default=None
-            Queries. If None, the indexed rows are searched for their neighbours other
-            than themselves.
+            Queries, on the host or on a GPU. If None, the indexed rows are searched
+            for their neighbours other than themselves.
         n_neighbors : int, default=None
             Neighbours for each query; the parameter of the estimator if None.
         return_distance : bool, default=True
@@ -128,7 +132,9 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         neigh_dist : ndarray of shape (n_queries, n_neighbors), float64
             Distances, ascending, in the units of `metric`. Only if `return_distance`.
         neigh_ind : ndarray of shape (n_queries, n_neighbors), int64
-            Row numbers of the neighbours, ascending among equal distances.
+            Row numbers of the neighbours, ascending among equal distances. For queries
+            on a GPU both are arrays of the same library on the same GPU: of CuPy or
+            torch, or else device arrays of numba-cuda.
 
         Raises
         ------
@@ -136,13 +142,10 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
             If X is not finite or has another width than the index, if `n_neighbors` is
             not positive or larger than the number of rows to find.
         """
-        self._check_fitted()
-        k = check_n_neighbors(self.n_neighbors if n_neighbors is None else n_neighbors)
-        if X is None:
-            distances, ids = self._other_neighbors(k)
-        else:
-            distances, ids = self._neighbors(X, k)
-        return (distances, ids) if return_distance else ids
+        distances, ids = self._kneighbors(X, n_neighbors)
+        if return_distance:
+            return as_like(X, distances), as_like(X, ids)
+        return as_like(X, ids)
 
     def radius_neighbors(
         self, X=None, radius=None, return_distance=True, sort_results=False
@@ -152,7 +155,8 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         Parameters
         ----------
         X : array-like of shape (n_queries, n_features), default=None
-            Queries. If None, the indexed rows, each without itself.
+            Queries, on the host or on a GPU; the answers are on the host. If None, the
+            indexed rows, each without itself.
         radius : float, default=None
             In the units of `metric`, inclusive; the parameter of the estimator if None.
         return_distance : bool, default=True
@@ -173,8 +177,8 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         if sort_results and not return_distance:
             raise ValueError("return_distance must be True if sort_results is True.")
         distances, ids, offsets = self._radius_neighbors(X, radius, sort_results)
-        ids = _as_objects(ids, offsets)
-        return (_as_objects(distances, offsets), ids) if return_distance else ids
+        ids = as_objects(ids, offsets)
+        return (as_objects(distances, offsets), ids) if return_distance else ids
 
     # -- looking at the index --------------------------------------------------------
 
@@ -223,19 +227,19 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
     # -- what a subclass adds --------------------------------------------------------
 
     @abstractmethod
-    def _build(self, X):
+    def _build(self, X, backend):
         """The index of the rows of X: a NamedTuple of arrays."""
 
     @abstractmethod
-    def _add(self, X):
+    def _add(self, X, backend):
         """The index with the rows of X after its own."""
 
     @abstractmethod
-    def _search(self, Q, k):
+    def _search(self, Q, k, backend):
         """Squared distances and ids, (nq, k) each; ids -1 for queries not finite."""
 
     @abstractmethod
-    def _search_radius(self, Q, sqradius):
+    def _search_radius(self, Q, sqradius, backend):
         """Squared distances, ids and offsets of the rows within a radius."""
 
     # Which neighbour goes when a row is not among its own nearest.
@@ -251,21 +255,30 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
 
     # -- the steps between -----------------------------------------------------------
 
-    def _neighbors(self, X, k):
+    def _kneighbors(self, X, n_neighbors):
+        """As `kneighbors`, with answers on the host."""
+        self._check_fitted()
+        k = check_n_neighbors(self.n_neighbors if n_neighbors is None else n_neighbors)
+        backend = self._get_backend(X)
+        if X is None:
+            return self._other_neighbors(k, backend)
+        return self._neighbors(X, k, backend)
+
+    def _neighbors(self, X, k, backend):
         """Validate queries, search, put distances into the units of the metric."""
         Q = self._as_clean_queries(X)
         if Q is not None:
             check_enough_rows(k, self.n_samples_fit_, len(Q))
-            sqdists, ids = self._search(Q, k)
+            sqdists, ids = self._search(Q, k, backend)
             if (ids[:, 0] >= 0).all():
                 return self._from_sqdists(sqdists), ids
         # Not a plain array, or not finite: scikit-learn's door, with its errors.
         Q = self._as_queries(X)
         check_enough_rows(k, self.n_samples_fit_, len(Q))
-        sqdists, ids = self._search(Q, k)
+        sqdists, ids = self._search(Q, k, backend)
         return self._from_sqdists(sqdists), ids
 
-    def _other_neighbors(self, k, Q=None):
+    def _other_neighbors(self, k, backend, Q=None):
         """The k nearest of each indexed row, itself excluded by index.
 
         A row that k others equal may not be among its own nearest: then the first of
@@ -274,7 +287,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         Q = self._indexed_vectors() if Q is None else Q
         n = len(Q)
         check_enough_rows(k, n, n, others=True)
-        sqdists, ids = self._search(Q, k + 1)
+        sqdists, ids = self._search(Q, k + 1, backend)
         is_self = ids == np.arange(n)[:, None]
         is_self[:, self._place_of_missing_self] |= ~is_self.any(axis=1)
         distances = self._from_sqdists(sqdists[~is_self].reshape(n, k))
@@ -284,8 +297,9 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         """Distances, row numbers and offsets of all rows within the radius."""
         radius = check_radius(self.radius if radius is None else radius)
         sqradius = largest_sqdist(radius, self.effective_metric_)
+        backend = self._get_backend(X)
         Q = self._indexed_vectors() if X is None else self._as_queries(X)
-        sqdists, ids, offsets = self._search_radius(Q, sqradius)
+        sqdists, ids, offsets = self._search_radius(Q, sqradius, backend)
         queries = np.repeat(np.arange(len(Q)), np.diff(offsets))
         if X is None:
             others = ids != queries
@@ -309,8 +323,9 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
 
     # -- machine and persistence -----------------------------------------------------
 
-    def _get_backend(self):
-        return get_backend(self.device)
+    def _get_backend(self, X=None):
+        """The operations on the device of a call with this input."""
+        return get_backend(device_for(X, self.device))
 
     def _n_threads(self, work):
         """Threads for a task over `work` bytes of codes: `n_jobs`, within limits.
@@ -367,13 +382,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         return X if is_clean else None
 
     def _validate(self, X, *, reset):
-        if hasattr(X, "__cuda_array_interface__"):
-            raise TypeError(
-                "X is an array on a GPU, but this version of sklearn_ann takes arrays "
-                "of the host only, also to search them with device='cuda'. Copy it "
-                "first, for example with X.get() (CuPy) or X.cpu() (torch)."
-            )
-        return validate_data(self, X, dtype=_DTYPES, order="C", reset=reset)
+        return validate_data(self, to_host(X), dtype=_DTYPES, order="C", reset=reset)
 
     def _as_queries(self, X):
         X = self._validate(X, reset=False)
@@ -386,10 +395,3 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _from_sqdists(self, sqdists):
         return distances_from(sqdists, self.effective_metric_)
-
-
-def _as_objects(values, offsets):
-    """One array for each query, in an array of objects."""
-    parts = np.empty(len(offsets) - 1, dtype=object)
-    parts[:] = np.split(values, offsets[1:-1])
-    return parts

@@ -29,7 +29,8 @@ class FlatL2Neighbors(NeighborsBase):
         What `transform` returns: distances to ``n_neighbors + 1`` neighbours, or ones
         at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.
     device : {'cpu', 'cuda', 'cuda:N', None}, default=None
-        Where to search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda'). None is
+        Where to fit and search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda').
+        None is where X is: an array on a GPU is searched there, any other, and no X, on
         the CPU. Answers do not depend on it. Read at search time.
     n_jobs : int, default=None
         Threads of a search. None or -1 for all usable cores (fewer in joblib's
@@ -105,20 +106,20 @@ class FlatL2Neighbors(NeighborsBase):
         self.device = device
         self.n_jobs = n_jobs
 
-    def _build(self, X):
-        return build_flat_index(X, self._get_backend(), self._n_threads(X.size))
+    def _build(self, X, backend):
+        return build_flat_index(X, backend, self._n_threads(X.size))
 
-    def _add(self, X):
-        backend, n_threads = self._get_backend(), self._n_threads(X.size)
+    def _add(self, X, backend):
+        n_threads = self._n_threads(X.size)
         return add_to_flat_index(self._index, X, self._storage, backend, n_threads)
 
-    def _search(self, Q, k):
+    def _search(self, Q, k, backend):
         n_threads = self._n_threads(len(Q) * self._index.codes.size)
-        return self._get_backend().knn(Q, self._index, k, n_threads)
+        return backend.knn(Q, self._index, k, n_threads)
 
-    def _search_radius(self, Q, sqradius):
+    def _search_radius(self, Q, sqradius, backend):
         n_threads = self._n_threads(len(Q) * self._index.codes.size)
-        return self._get_backend().radius(Q, self._index, sqradius, n_threads)
+        return backend.radius(Q, self._index, sqradius, n_threads)
 
     def _decode(self, ids):
         return self._index.X[ids]

@@ -1,4 +1,7 @@
-"""Neighbours as sparse graphs, by the rules of scikit-learn's KNeighborsTransformer."""
+"""Neighbours as sparse graphs, by the rules of scikit-learn's KNeighborsTransformer.
+
+SciPy's matrices are on the host, also those for vectors on a GPU.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,8 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         rows = np.arange(self.n_samples_fit_)[:, None]
         if n_others == 0:
             return self._graph(np.zeros(rows.shape), rows, self.mode)
-        distances, ids = self._other_neighbors(n_others, self._as_queries(X))
+        backend, Q = self._get_backend(X), self._as_queries(X)
+        distances, ids = self._other_neighbors(n_others, backend, Q)
         distances = np.hstack([np.zeros(rows.shape), distances])
         return self._graph(distances, np.hstack([rows, ids]), self.mode)
 
@@ -77,7 +81,7 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Each row lists neighbours by ascending distance, zeros stored.
         """
         check_mode(mode)
-        distances, ids = self.kneighbors(X, n_neighbors)
+        distances, ids = self._kneighbors(X, n_neighbors)
         return self._graph(distances, ids, mode)
 
     def radius_neighbors_graph(
@@ -121,3 +125,10 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         return (csr_array if as_array else csr_matrix)(
             (data, ids, offsets), shape=shape
         )
+
+
+def as_objects(values, offsets):
+    """The rows of a graph as one array each, in an array of objects."""
+    parts = np.empty(len(offsets) - 1, dtype=object)
+    parts[:] = np.split(values, offsets[1:-1])
+    return parts

@@ -39,17 +39,19 @@ class IVFNeighbors(NeighborsBase):
 
     # -- fitting ---------------------------------------------------------------------
 
-    def _build(self, X):
-        centroids, self.n_iter_ = self._train(X)
-        return self._fill(X, centroids)
+    def _build(self, X, backend):
+        centroids, self.n_iter_ = self._train(X, backend)
+        return self._fill(X, backend, centroids)
 
     def _fit_lists(self, X, *trained):
         """Fit with given centroids, and what else there is, which are not trained."""
         self._validate_params()
         self.n_iter_ = 0
-        return self._fit(X, lambda vectors: self._fill(vectors, *trained))
+        return self._fit(
+            X, lambda vectors, backend: self._fill(vectors, backend, *trained)
+        )
 
-    def _train(self, X):
+    def _train(self, X, backend):
         """Centroids for X. A cache of them sees the rows trained on and a seed."""
         nlist = choose_nlist(len(X)) if self.nlist == "auto" else self.nlist
         rng = check_random_state(self.random_state)
@@ -66,16 +68,16 @@ class IVFNeighbors(NeighborsBase):
             nlist,
             self.max_iter,
             rng.randint(np.iinfo(np.int32).max),
-            backend=self._get_backend(),
+            backend=backend,
             n_threads=n_threads,
             verbose=self.verbose,
         )
 
     @abstractmethod
-    def _fill(self, X, centroids):
+    def _fill(self, X, backend, centroids):
         """The index of the rows of X in the lists of these centroids."""
 
-    def _index_centroids(self, X, centroids):
+    def _index_centroids(self, X, centroids, backend):
         """The index of the centroids of lists for vectors like X."""
         if centroids.shape[1] != X.shape[1]:
             raise ValueError(
@@ -83,27 +85,27 @@ class IVFNeighbors(NeighborsBase):
                 f"have {centroids.shape[1]}."
             )
         n_threads = self._n_threads(centroids.size)
-        index = build_flat_index(centroids, self._get_backend(), n_threads)
+        index = build_flat_index(centroids, backend, n_threads)
         self.nlist_, self.cluster_centers_ = len(centroids), index.X
         return index
 
-    def _assign(self, X, centroids):
+    def _assign(self, X, centroids, backend):
         """The list of each row."""
         n_threads = self._n_threads(X.size * len(centroids.X))
         rows = np.arange(len(X))
-        labels, _ = self._get_backend().assign(X, rows, centroids, n_threads)
+        labels, _ = backend.assign(X, rows, centroids, n_threads)
         return labels
 
     # -- searching -------------------------------------------------------------------
 
-    def _probe(self, index, Q, nprobe, k, n_threads):
+    def _probe(self, index, Q, nprobe, k, backend, n_threads):
         """The lists nearest to each query: `nprobe`, or as many as hold k rows.
 
         Returns the squared distances to their centroids, and the lists. Queries that
         need more lists than `nprobe` make the arrays wider; the places that the others
         do not use hold -1.
         """
-        backend, sizes = self._get_backend(), index.lists.sizes
+        sizes = index.lists.sizes
         sqdists, probes = backend.knn(Q, index.centroids, nprobe, n_threads)
         # A query that is not finite has no lists at all.
         short = np.flatnonzero((sizes[probes].sum(axis=1) < k) & (probes[:, 0] >= 0))

@@ -51,7 +51,8 @@ class IVFFlatNeighbors(IVFNeighbors):
         Where to keep centroids: a grid over `nprobe` then trains k-means once for each
         fold and `nlist`. Needs an int as `random_state`, or nothing is found again.
     device : {'cpu', 'cuda', 'cuda:N', None}, default=None
-        Where to search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda'). None is
+        Where to fit and search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda').
+        None is where X is: an array on a GPU is searched there, any other, and no X, on
         the CPU. Answers do not depend on it. Read at search time.
     n_jobs : int, default=None
         Threads of a fit or a search. None or -1 for all usable cores (fewer in joblib's
@@ -156,41 +157,41 @@ class IVFFlatNeighbors(IVFNeighbors):
 
     # -- fitting ---------------------------------------------------------------------
 
-    def _fill(self, X, centroids):
-        coarse = self._index_centroids(X, centroids)
+    def _fill(self, X, backend, centroids):
+        coarse = self._index_centroids(X, centroids, backend)
         lists = empty_lists(len(centroids))
-        return self._place(IVFFlatIndex(coarse, lists, empty_flat_index(X)), X)
+        return self._place(IVFFlatIndex(coarse, lists, empty_flat_index(X)), X, backend)
 
-    def _add(self, X):
-        return self._place(self._index, X)
+    def _add(self, X, backend):
+        return self._place(self._index, X, backend)
 
-    def _place(self, index, X):
+    def _place(self, index, X, backend):
         """The index with the rows of X added to their lists."""
-        labels = self._assign(X, index.centroids)
+        labels = self._assign(X, index.centroids, backend)
         lists, order, positions = extend_lists(index.lists, labels)
         places = order, positions, len(lists.panels)
-        machine = self._storage, self._get_backend(), self._n_threads(X.size)
+        machine = self._storage, backend, self._n_threads(X.size)
         rows = place_rows(index.rows, X, *places, *machine)
         return read_only_index(IVFFlatIndex(index.centroids, lists, rows))
 
     # -- searching -------------------------------------------------------------------
 
-    def _search(self, Q, k):
-        index, backend = self._index, self._get_backend()
+    def _search(self, Q, k, backend):
+        index = self._index
         nprobe = check_nprobe(self.nprobe)
         n_threads = self._n_threads_for(len(Q), nprobe)
         if nprobe >= self.nlist_:
             return backend.knn(Q, index.rows, k, n_threads)
-        _, probes = self._probe(index, Q, nprobe, k, n_threads)
+        _, probes = self._probe(index, Q, nprobe, k, backend, n_threads)
         return backend.scan_ivf_flat(Q, index, probes, k, n_threads)
 
-    def _search_radius(self, Q, sqradius):
-        index, backend = self._index, self._get_backend()
+    def _search_radius(self, Q, sqradius, backend):
+        index = self._index
         nprobe = check_nprobe(self.nprobe)
         n_threads = self._n_threads_for(len(Q), nprobe)
         if nprobe >= self.nlist_:
             return backend.radius(Q, index.rows, sqradius, n_threads)
-        _, probes = self._probe(index, Q, nprobe, 0, n_threads)
+        _, probes = self._probe(index, Q, nprobe, 0, backend, n_threads)
         return backend.radius_ivf_flat(Q, index, probes, sqradius, n_threads)
 
     def _n_threads_for(self, nq, nprobe):

@@ -79,7 +79,8 @@ class IVFPQNeighbors(IVFNeighbors):
         Where to keep centroids and codewords: a grid over `nprobe` or `refine_factor`
         then trains once for each fold. Needs an int as `random_state`.
     device : {'cpu', 'cuda', 'cuda:N', None}, default=None
-        Where to search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda'). None is
+        Where to fit and search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda').
+        None is where X is: an array on a GPU is searched there, any other, and no X, on
         the CPU. Answers do not depend on it. Read at search time.
     n_jobs : int, default=None
         Threads of a fit or a search. None or -1 for all usable cores (fewer in joblib's
@@ -212,24 +213,24 @@ class IVFPQNeighbors(IVFNeighbors):
 
     # -- fitting ---------------------------------------------------------------------
 
-    def _fill(self, X, centroids, codewords=None):
-        coarse = self._index_centroids(X, centroids)
-        labels = self._assign(X, coarse)
+    def _fill(self, X, backend, centroids, codewords=None):
+        coarse = self._index_centroids(X, centroids, backend)
+        labels = self._assign(X, coarse, backend)
         if codewords is None:
-            codewords = self._train_codewords(X, labels, centroids)
+            codewords = self._train_codewords(X, labels, centroids, backend)
         empty = self._empty_index(coarse, codewords, X)
-        index = self._place(empty, X, labels, self.store_vectors)
-        self.reconstruction_error_ = self._reconstruction_error(index, X)
+        index = self._place(empty, X, labels, self.store_vectors, backend)
+        self.reconstruction_error_ = self._reconstruction_error(index, X, backend)
         return index
 
     def _fit_codes(self, centroids, codewords, labels, codes):
         """Fit with rows that are encoded already."""
 
-        def build(centroids):
-            coarse = self._index_centroids(centroids, centroids)
+        def build(centroids, backend):
+            coarse = self._index_centroids(centroids, centroids, backend)
             empty = self._empty_index(coarse, codewords, centroids)
             rows = pair_codes(codes) if empty.is_paired else codes
-            machine = self._storage, self._get_backend(), self._n_threads(codes.size)
+            machine = self._storage, backend, self._n_threads(codes.size)
             return place_codes(empty, rows, labels, None, *machine)
 
         self._fit(centroids, build)
@@ -241,7 +242,7 @@ class IVFPQNeighbors(IVFNeighbors):
         self.m_, self.codebooks_ = len(codewords), codewords
         return empty_pq_index(coarse, codewords, self.nbits, X.dtype)
 
-    def _train_codewords(self, X, labels, centroids):
+    def _train_codewords(self, X, labels, centroids, backend):
         """Codebooks for the residuals of X."""
         m, dsub = choose_parts(X.shape[1], self.m, self.nbits)
         rng = check_random_state(self.random_state)
@@ -254,42 +255,42 @@ class IVFPQNeighbors(IVFNeighbors):
             m,
             min(2**self.nbits, len(residuals)),
             rng.randint(np.iinfo(np.int32).max),
-            backend=self._get_backend(),
+            backend=backend,
             n_threads=self._n_threads(residuals.size * 2**self.nbits),
             verbose=self.verbose,
         )
 
-    def _add(self, X):
+    def _add(self, X, backend):
         index = self._index
-        labels = self._assign(X, index.centroids)
+        labels = self._assign(X, index.centroids, backend)
         # As it was fitted: vectors are stored of all rows or of none.
-        return self._place(index, X, labels, self._is_stored)
+        return self._place(index, X, labels, self._is_stored, backend)
 
-    def _place(self, index, X, labels, is_stored):
+    def _place(self, index, X, labels, is_stored, backend):
         """The index with the rows of X added to their lists."""
-        backend, n_threads = self._get_backend(), self._n_threads(X.size * CODEWORDS)
+        n_threads = self._n_threads(X.size * CODEWORDS)
         arguments = index.centroids.X, index.codebooks, index.halves, n_threads
         codes = backend.encode_pq(X, labels, *arguments)
         stored = X if is_stored else None
         machine = self._storage, backend, n_threads
         return place_codes(index, codes, labels, stored, *machine)
 
-    def _reconstruction_error(self, index, X):
+    def _reconstruction_error(self, index, X, backend):
         rows = np.arange(0, len(X), -(-len(X) // _ERROR_SAMPLE))
-        decoded = self._get_backend().decode_rows(positions_of(rows, index), index)
+        decoded = backend.decode_rows(positions_of(rows, index), index)
         return float(np.square(X[rows] - decoded, dtype=np.float64).sum(axis=1).mean())
 
     # -- searching -------------------------------------------------------------------
 
-    def _search(self, Q, k):
-        index, backend = self._index, self._get_backend()
+    def _search(self, Q, k, backend):
+        index = self._index
         factor = check_refine_factor(self.refine_factor, self._is_stored)
         n_candidates = k
         if factor > 1:
             n_candidates = min(factor * k, int(index.lists.sizes.sum()))
         nprobe = min(check_nprobe(self.nprobe), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
-        known, probes = self._probe(index, Q, nprobe, n_candidates, n_threads)
+        known, probes = self._probe(index, Q, nprobe, n_candidates, backend, n_threads)
         arguments = probes, known, n_candidates, n_threads
         sqdists, ids = backend.scan_ivf_pq(Q, index, *arguments)
         if (ids < 0).any() and np.isfinite(Q[(ids < 0).any(axis=1)]).all():
@@ -298,11 +299,11 @@ class IVFPQNeighbors(IVFNeighbors):
             return backend.refine(Q, index.X, ids, k, n_threads)
         return sqdists, ids
 
-    def _search_radius(self, Q, sqradius):
-        index, backend = self._index, self._get_backend()
+    def _search_radius(self, Q, sqradius, backend):
+        index = self._index
         nprobe = min(check_nprobe(self.nprobe), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
-        _, probes = self._probe(index, Q, nprobe, 0, n_threads)
+        _, probes = self._probe(index, Q, nprobe, 0, backend, n_threads)
         return backend.radius_ivf_pq(Q, index, probes, sqradius, n_threads)
 
     def _n_threads_for(self, nq, nprobe):

@@ -282,12 +282,3 @@ def test_nothing_to_look_at_before_fit(estimator):
 def test_attributes_of_the_lists_appear_with_the_fit(name):
     assert not hasattr(IVFFlatNeighbors(), name)
     assert hasattr(IVFFlatNeighbors().fit(np.eye(4)), name)
-
-
-def test_arrays_on_a_gpu_are_refused_by_name(index):
-    class OnGpu:
-        __cuda_array_interface__ = {"shape": (2, 4)}
-
-    for call in (index.kneighbors, index.radius_neighbors, FlatL2Neighbors().fit):
-        with pytest.raises(TypeError, match="X is an array on a GPU"):
-            call(OnGpu())

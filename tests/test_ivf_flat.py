@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.utils._param_validation import InvalidParameterError
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+from sklearn_ann._backend import get_backend
 
 KINDS = pytest.mark.parametrize(
     ("kind", "dtype"), vector_kinds.KINDS, ids=vector_kinds.name
@@ -153,8 +154,8 @@ def test_both_ways_are_taken(rng, monkeypatch):
             f"sklearn_ann._cpu._ivf_flat.{way}",
             lambda *args, way=way: taken.append(way),
         )
-    index._search(X[:1], 5)
-    index._search(X, 5)
+    index._search(X[:1], 5, get_backend(None))
+    index._search(X, 5, get_backend(None))
     assert set(taken[:1]) == {"_scan_queries"}
     assert set(taken[1:]) == {"_scan_lists"}
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import math
+from types import SimpleNamespace
 
 import numpy as np
 from numba import cuda, types
 
 if getattr(cuda, "implementation", None) != "NVIDIA":
     raise ImportError(
-        "device='cuda' needs numba-cuda. Install it with "
-        'pip install "sklearn-ann-numba[cuda13]" (for an NVIDIA driver 580 or newer) '
-        'or "sklearn-ann-numba[cuda12]" (525 or newer).'
+        "device='cuda', and device=None for an array on a GPU, need numba-cuda. "
+        'Install it with pip install "sklearn-ann-numba[cuda13]" (for an NVIDIA driver '
+        '580 or newer) or "sklearn-ann-numba[cuda12]" (525 or newer), or use '
+        "device='cpu'."
     )
 
 from numba.cuda.core import config
@@ -23,6 +25,8 @@ __all__ = [
     "add_exactly_rounded",
     "bits_of",
     "check_device",
+    "copy_to_gpu_of",
+    "copy_to_host",
     "cuda",
     "device",
     "device_in_use",
@@ -32,6 +36,7 @@ __all__ = [
     "float_of",
     "free_memory",
     "fused_multiply_add",
+    "gpu_of",
     "int32",
     "int64",
     "kernel",
@@ -105,6 +110,36 @@ def to_device(array):
 def empty(shape, dtype):
     """An array on the GPU in use, with whatever its memory holds."""
     return cuda.device_array(shape, dtype)
+
+
+def gpu_of(array):
+    """The number of the GPU that holds an array of any library; 0 if it is empty."""
+    pointer = array.__cuda_array_interface__["data"][0]
+    if IS_SIMULATED or not pointer:
+        return 0
+    from numba.cuda.cudadrv.driver import binding, driver
+
+    attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+    return int(driver.cuPointerGetAttribute(attribute, binding.CUdeviceptr(pointer)))
+
+
+def copy_to_host(array):
+    """A NumPy copy of an array of any library, of any strides that are positive."""
+    if IS_SIMULATED:
+        # Memory of the host.
+        interface = array.__cuda_array_interface__
+        return np.array(SimpleNamespace(__array_interface__=interface))
+    # Not ``use_device``: another thread may be searching on another GPU.
+    with cuda.gpus[gpu_of(array)]:
+        # All that the owner has started, on whatever stream.
+        cuda.synchronize()
+        return cuda.as_cuda_array(array, sync=False).copy_to_host()
+
+
+def copy_to_gpu_of(other, array):
+    """A copy of a NumPy array on the GPU that holds another array."""
+    with cuda.gpus[gpu_of(other)]:
+        return to_device(array)
 
 
 def launch(function, grid, block, *args):

@@ -1,0 +1,251 @@
+"""What the GPU can do at best, and how near to it the kernels come.
+
+Kernels are timed alone, by events on the GPU: those that a search has launched are
+launched again with the same arguments. So the thresholds are those at the end of the
+search, and few candidates are appended, as in all rounds but the first.
+"""
+
+import inspect
+import math
+import statistics
+from contextlib import ExitStack, contextmanager
+from unittest.mock import patch
+
+import numpy as np
+from _gpu_data import K, data_sets
+
+NO_CLOCK = "the simulator has no clock"
+
+# Launches wait behind a kernel that lasts so many milliseconds for each of them, so
+# that the GPU has all when it begins: a launch may take longer than a small kernel.
+_MS_A_LAUNCH = 0.5
+
+# Threads and blocks of the kernels that measure the ceilings: enough for any GPU.
+_THREADS, _BLOCKS = 256, 4096
+
+
+def ceilings(run):
+    """What the device copies, reads and multiplies."""
+    device = _Device(run)
+    yield from _memory_ceilings(run, device)
+    n_steps, n_blocks = (2, 1) if run.options.sim else (2**14, _BLOCKS)
+    ms = device.ms_of([device.multiply_launch(n_blocks, n_steps)])
+    work = device.flop_a_step * n_steps * n_blocks * _THREADS
+    yield _rate("float32 multiply-add, TFLOP/s", work / 1e9, ms)
+    yield from _matrix_ceilings(run)
+
+
+def _memory_ceilings(run, device):
+    n = 2**12 if run.options.sim else 2**30
+    source, target = device.empty(n), device.empty(n)
+    ms = device.ms(lambda: target.copy_to_device(source))
+    yield _rate("copy, GB/s", 2 * 4 * n / 1e6, ms)
+    ms = device.ms_of([device.read_launch(source)])
+    yield _rate("read, GB/s", 4 * n / 1e6, ms)
+
+
+def _matrix_ceilings(run):
+    torch, reason = run.torch()
+    for name, dtype, tf32 in (
+        ("float32", "float32", False),
+        ("TF32", "float32", True),
+        ("bfloat16", "bfloat16", False),
+    ):
+        what = f"matrices, {name}, TFLOP/s"
+        if torch is None:
+            yield {"what": what, "skipped": reason}
+            continue
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        x = torch.randn(8192, 8192, device="cuda", dtype=getattr(torch, dtype))
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        times = []
+        for _ in range(run.rounds):
+            start.record()
+            x @ x
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end))
+        torch.backends.cuda.matmul.allow_tf32 = False
+        yield _rate(what, 2 * 8192**3 / 1e9, statistics.median(times))
+
+
+def _rate(what, work_per_ms, ms):
+    if ms is None:
+        return {"what": what, "skipped": NO_CLOCK}
+    return {"what": what, "value": work_per_ms / ms}
+
+
+def kernels(run):
+    """The filters alone, against the ceilings of reading and of multiplying."""
+    device = _Device(run)
+    measured = {row["what"]: row.get("value") for row in run.rows_of(ceilings)}
+    for name, X, Q in data_sets(run):
+        for estimator, kinds in _estimators(run, X):
+            estimator.fit(X)
+            for batch in run.batches:
+                if run.is_late:
+                    yield {"kernel": run.STOPPED}
+                    return
+                with _recorded(run) as launches:
+                    estimator.kneighbors(Q[:batch])
+                for kind in kinds:
+                    own = [call for call in launches if _name(call[0]) == kind]
+                    if own:
+                        found = _compare(device, own, batch, measured)
+                        yield {"kernel": kind, "data": name, "batch": batch, **found}
+
+
+def _estimators(run, X):
+    """The estimators, and the kernels of each that are looked at."""
+    from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+
+    yield FlatL2Neighbors(K, device="cuda"), ("filter_few", "filter_many")
+    # It also searches the centroids, with the other two.
+    params = {"nlist": run.nlist_for(X), "nprobe": run.nprobe, "random_state": 0}
+    lists = IVFFlatNeighbors(K, device="cuda", max_iter=2, **params)
+    yield lists, ("filter_chains", "filter_lists")
+
+
+@contextmanager
+def _recorded(run):
+    """The launches of filters: function, grid, block and arguments of each."""
+    from sklearn_ann._cuda import _filter, _routes
+    from sklearn_ann._cuda._compat import launch
+
+    launches = []
+
+    def record(*call):
+        launch(*call)
+        if 0 not in np.atleast_1d(call[1]):
+            launches.append(call)
+
+    with ExitStack() as patches:
+        for module in (_filter, _routes):
+            patches.enter_context(patch.object(module, "launch", record))
+        if run.options.sim:
+            # Its searches are so small that two kernels would not be used.
+            patches.enter_context(patch.object(_filter, "MOST_FEW", 1))
+            patches.enter_context(patch.object(_routes, "_SHARED", 1))
+        yield launches
+
+
+def _compare(device, launches, batch, measured):
+    """Time of the launches of one kernel, together, and the least it could be."""
+    works = [_work(*launch, batch) for launch in launches]
+    flop, useful_flop, n_bytes = map(sum, zip(*works, strict=True))
+    row = {
+        "launches": len(launches),
+        "GFLOP": flop / 1e9,
+        "useful": useful_flop / flop,
+        "MB": n_bytes / 1e6,
+    }
+    ms = device.ms_of(launches)
+    if ms is None:
+        return {**row, "skipped": NO_CLOCK}
+    multiply = row["GFLOP"] / measured["float32 multiply-add, TFLOP/s"]
+    read = row["MB"] / measured["read, GB/s"]
+    return {
+        **row,
+        "ms": ms,
+        "bound by": "multiplying" if multiply > read else "reading",
+        "fraction of the ceiling": max(multiply, read) / ms,
+    }
+
+
+def _work(function, grid, block, *rest):
+    """Operations of a launch, those that are meant, and bytes of the rows it reads.
+
+    What several blocks want is read from memory once, at best. With ``filter_chains``
+    there is no saying, and it counts for each query: what is in the cache for another
+    one may lift it above the ceiling.
+    """
+    *arguments, batch = rest
+    given = dict(zip(_parameters(function), arguments, strict=True))
+    flop_a_pair = 2 * 4 * given["n_steps"]
+    row_bytes = 16 * given["n_steps"] + 4
+    if _name(function) in ("filter_few", "filter_many"):
+        n_queries = grid[0] * (8 if _name(function) == "filter_few" else 128)
+        rows = 128 * grid[1]
+        pairs, useful = n_queries * rows, min(batch, n_queries) * rows
+    elif _name(function) == "filter_chains":
+        first, last = 2 * given["first"], 2 * given["last"]
+        ends = given["ends"].copy_to_host()[:, -1]
+        rows = 64 * int((np.clip(ends, first, last) - first).sum())
+        pairs = useful = rows
+    else:
+        items = given["items"].copy_to_host().astype(np.int64)
+        members, panels = items[:, 1] - items[:, 0], items[:, 3] - items[:, 2]
+        places = np.unique(items[:, 2:], axis=0)
+        rows = 64 * int((places[:, 1] - places[:, 0]).sum())
+        pairs, useful = len(items) * 128**2, 64 * int((members * panels).sum())
+    return flop_a_pair * pairs, flop_a_pair * useful, rows * row_bytes
+
+
+def _python(kernel):
+    """The Python function of a kernel, compiled or simulated."""
+    return kernel.py_func if hasattr(kernel, "py_func") else kernel.fn
+
+
+def _name(kernel):
+    return _python(kernel).__name__
+
+
+def _parameters(kernel):
+    return inspect.signature(_python(kernel)).parameters
+
+
+class _Device:
+    """Kernels that measure, and the clock of the GPU; None is its time if simulated."""
+
+    def __init__(self, run):
+        import _gpu_kernels
+
+        from sklearn_ann._cuda import _compat
+
+        self._compat, self._run = _compat, run
+        self._read, self._multiply = _gpu_kernels.read, _gpu_kernels.multiply
+        self.flop_a_step = _gpu_kernels.FLOP_A_STEP
+        self._sums = _compat.to_device(np.zeros(_BLOCKS * _THREADS, np.float32))
+        self._steps_a_ms = 1.0
+        if not run.options.sim:
+            n_steps = 2**14
+            delay = self.multiply_launch(1, n_steps)
+            self.ms_of([delay])
+            self._steps_a_ms = n_steps / self.ms_of([delay])
+
+    def empty(self, n):
+        return self._compat.empty(n, np.float32)
+
+    def read_launch(self, array):
+        n_blocks = 1 if self._run.options.sim else _BLOCKS
+        return self._read, n_blocks, _THREADS, array, self._sums
+
+    def multiply_launch(self, n_blocks, n_steps):
+        return self._multiply, n_blocks, _THREADS, n_steps, self._sums
+
+    def ms_of(self, launches):
+        """The time of some launches, one after the other: the median."""
+
+        def call():
+            for launch in launches:
+                self._compat.launch(*launch)
+
+        return self.ms(call, len(launches))
+
+    def ms(self, call, n_launches=1):
+        """The time on the GPU of what a call starts there: the median."""
+        call()  # compiles
+        if self._run.options.sim:
+            return None
+        cuda = self._compat.cuda
+        start, end = cuda.event(), cuda.event()
+        n_steps = math.ceil(self._steps_a_ms * _MS_A_LAUNCH * n_launches)
+        times = []
+        for _ in range(self._run.rounds):
+            self._compat.launch(*self.multiply_launch(1, n_steps))
+            start.record()
+            call()
+            end.record()
+            end.synchronize()
+            times.append(cuda.event_elapsed_time(start, end))
+        return statistics.median(times)
