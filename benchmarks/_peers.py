@@ -6,6 +6,11 @@ from time import perf_counter
 
 import numpy as np
 
+# Seconds of work before a measurement. A core that was idle for some tenths of a second
+# can take half as long again for the same call, whatever the library, and needs 60 ms
+# to recover.
+_WARM_UP = 0.08
+
 
 class Peer:
     """A way to search. A subclass adds `build`, `search` and `set_threads`.
@@ -33,7 +38,7 @@ class Peer:
         """Seconds of each of `loops` searches for the same queries, and the ids."""
         Q = self.Q[first : first + nq]
         if warm_up:
-            self.search(Q)
+            self._warm_up(Q)
         seconds = []
         for _ in range(loops):
             start = perf_counter()
@@ -44,7 +49,7 @@ class Peer:
     def time_singles(self, first, n_queries):
         """Seconds of a call for each of so many queries, and the ids of all."""
         queries = [self.Q[i : i + 1] for i in range(first, first + n_queries)]
-        self.search(queries[-1])
+        self._warm_up(queries[-1])
         seconds, ids = [], []
         for q in queries:
             start = perf_counter()
@@ -52,6 +57,11 @@ class Peer:
             seconds.append(perf_counter() - start)
             ids.append(found)
         return seconds, np.vstack(ids)
+
+    def _warm_up(self, Q):
+        end = perf_counter() + _WARM_UP
+        while perf_counter() < end:
+            self.search(Q)
 
     def describe(self):
         from threadpoolctl import threadpool_info
