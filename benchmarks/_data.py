@@ -37,7 +37,9 @@ def default_data_home():
 
 
 def load(name, options, n_queries=N_QUERIES):
-    """The data set, or None if its files are not in ``options.data_home``."""
+    """The data set, or None if it is not wanted or not in ``options.data_home``."""
+    if options.data and name not in options.data:
+        return None
     try:
         X, Q = _LOADERS[name](Path(options.data_home))
     except FileNotFoundError as error:

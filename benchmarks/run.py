@@ -1,8 +1,8 @@
 """Measure an estimator of this package beside its peers.
 
 ``python benchmarks/run.py flat`` prints tables, and saves them as Markdown and JSON in
-``benchmarks/results``. Runs with ``--quick`` or ``--only`` are saved only where
-``--output`` says.
+``benchmarks/results``. Runs with ``--quick`` or ``--only``, and those of some data sets
+that are not ``--again``, are saved only where ``--output`` says.
 """
 
 import argparse
@@ -36,6 +36,11 @@ def _parse():
     parser.add_argument(
         "--again", help="sections to measure again and to replace in the saved results"
     )
+    parser.add_argument(
+        "--data",
+        type=lambda names: names.split(","),
+        help="data sets to measure, separated by commas; saved lines of others stay",
+    )
     parser.add_argument("--output", help="folder of the results")
     return parser.parse_args()
 
@@ -58,18 +63,22 @@ def main():
     if options.again:
         results = _report.load(HERE / "results", options.module)
         about = "commit {commit}, {date}, load {load average before the run}"
+        of_data = f" of {', '.join(options.data)}" if options.data else ""
         for name in sections:
-            key = f"section {name!r} measured again"
+            key = f"section {name!r}{of_data} measured again"
             results["environment"]["machine"][key] = about.format(
                 **environment["machine"]
             )
     for name, section in sections.items():
         log(f"== {name}")
-        results[name] = section(options)
+        saved, results[name] = results.get(name, []), section(options)
+        if options.data:
+            results[name] += [x for x in saved if x["data"] not in options.data]
     results["bars"] = module.bars(results)
     markdown = module.markdown(results)
     print(markdown)
     is_complete = not options.only and not options.quick
+    is_complete &= options.again is not None or not options.data
     output = options.output or (HERE / "results" if is_complete else None)
     if output:
         _report.save(output, options.module, markdown, results)
