@@ -18,11 +18,13 @@ def test_the_example_runs():
     assert (found["vector"] == found["X"][0] + 1).all()
 
 
-def test_the_figures_are_those_of_the_benchmark():
-    results = ROOT / "benchmarks" / "results" / "flat.md"
+@pytest.mark.parametrize("name", ["flat", "ivf_flat", "ivf_pq"])
+def test_the_figures_are_those_of_the_benchmark(name):
+    results = ROOT / "benchmarks" / "results" / f"{name}.md"
     if not results.exists():
         pytest.skip("the results of the benchmarks come with the repository only")
-    block = README.partition("<!-- results")[2].partition("<!-- end of results")[0]
-    quoted = [line for line in block.splitlines() if line.startswith("|")]
+    block = README.partition(f"<!-- results: lines of benchmarks/results/{name}.md -->")
+    quoted = block[2].partition("<!-- end of results")[0].splitlines()
+    quoted = [line for line in quoted if line.startswith("|")]
     assert len(quoted) > 2
     assert set(quoted) <= set(results.read_text(encoding="utf-8").splitlines())
