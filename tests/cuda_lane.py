@@ -14,6 +14,8 @@ pytest.importorskip("numba_cuda", reason=f"numba-cuda is not installed: {_HOW}")
 
 from numba import config, cuda
 
+from sklearn_ann._cpu._simd import target_features
+
 SIMULATED = bool(config.ENABLE_CUDASIM)
 if SIMULATED:
     import cuda_simulator
@@ -21,6 +23,11 @@ if SIMULATED:
     cuda_simulator.install()
 elif not cuda.is_available():
     pytest.skip(f"no GPU: {_HOW}", allow_module_level=True)
+
+# For codes, which have the bits of a CPU with fused multiply-adds.
+has_fma = pytest.mark.skipif(
+    "fma" not in target_features(), reason="the CPU rounds products on their own"
+)
 
 # Orders in which the simulator lets threads and blocks take turns.
 ORDERS = cuda_simulator.ORDERS if SIMULATED else ["hardware"]

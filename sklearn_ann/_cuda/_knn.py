@@ -105,11 +105,7 @@ def knn(Q, index, k, n_threads):
     Parameters and returns are those of ``_cpu.knn``.
     """
     image = image_of(index)
-
-    def route_of(start, stop):
-        return AllRows(image, stop - start)
-
-    return knn_of(Q, k, route_of, bytes_of_query(Q, image))
+    return knn_of(Q, k, AllRows.route_of(image), bytes_of_query(Q, image))
 
 
 def knn_of(Q, k, route_of, n_bytes):

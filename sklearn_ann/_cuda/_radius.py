@@ -24,11 +24,7 @@ def radius(Q, index, sqradius, n_threads):
     Parameters and returns are those of ``_cpu.radius``.
     """
     image = image_of(index)
-
-    def route_of(start, stop):
-        return AllRows(image, stop - start)
-
-    return radius_of(Q, sqradius, route_of, bytes_of_query(Q, image))
+    return radius_of(Q, sqradius, AllRows.route_of(image), bytes_of_query(Q, image))
 
 
 def radius_of(Q, sqradius, route_of, n_bytes):

@@ -232,6 +232,11 @@ class AllRows(_Vectors):
         self._image, self._n = image, n
         self.n_tiles = image.n_tiles
 
+    @staticmethod
+    def route_of(image):
+        """What ``knn_of`` and ``radius_of`` ask for the route of some queries."""
+        return lambda start, stop: AllRows(image, stop - start)
+
     def some(self, queries):
         """The same for some of the queries."""
         return AllRows(self._image, len(queries))

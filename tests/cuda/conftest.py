@@ -26,3 +26,15 @@ def n_at_once(request, monkeypatch):
     most = 0 if request.param == "many" else 10**6
     monkeypatch.setattr("sklearn_ann._cuda._filter.MOST_FEW", most)
     return request.param
+
+
+@pytest.fixture
+def images(monkeypatch):
+    """Indexes that were uploaded, to be searched on the GPU."""
+    from sklearn_ann._cuda import _image
+
+    made, make = [], _image._make_image
+    monkeypatch.setattr(
+        _image, "_make_image", lambda index: made.append(1) or make(index)
+    )
+    return made

@@ -12,7 +12,7 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
-from sklearn_ann._cuda import _compat, _image
+from sklearn_ann._cuda import _compat
 
 ESTIMATORS = pytest.mark.parametrize(
     "estimator",
@@ -49,16 +49,6 @@ class OnGpu:
 @pytest.fixture
 def data(rng):
     return vector_kinds.make(vector_kinds.normal, np.float32, rng, 60, 3, 5)
-
-
-@pytest.fixture
-def images(monkeypatch):
-    """Indexes that were uploaded, to be searched on the GPU."""
-    made, make = [], _image._make_image
-    monkeypatch.setattr(
-        _image, "_make_image", lambda index: made.append(1) or make(index)
-    )
-    return made
 
 
 def assert_equal_on_gpu(found, expected):

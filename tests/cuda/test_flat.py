@@ -21,16 +21,6 @@ def data(rng):
     return vector_kinds.make(vector_kinds.normal, np.float32, rng, 140, 4, 5)
 
 
-@pytest.fixture
-def images(monkeypatch):
-    """The number of images that were made."""
-    made, make = [], _image._make_image
-    monkeypatch.setattr(
-        _image, "_make_image", lambda index: made.append(1) or make(index)
-    )
-    return made
-
-
 def on_both(method, *args, **params):
     X = args[0]
     for device in ("cpu", "cuda"):

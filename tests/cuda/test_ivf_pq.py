@@ -10,7 +10,6 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import IVFPQNeighbors, _cpu
-from sklearn_ann._cpu._simd import target_features
 from sklearn_ann._cuda import _image, _ivf_pq, _knn
 
 # Those of tests/test_ivf_pq.py: of these, codes in float32 can say something.
@@ -24,11 +23,6 @@ KINDS = [
     vector_kinds.constant_columns,
     vector_kinds.outlier_row,
 ]
-
-# As in test_pq_codes.py.
-has_fma = pytest.mark.skipif(
-    "fma" not in target_features(), reason="the CPU rounds products on their own"
-)
 
 # scikit-learn's validation adds all numbers up; too few rows are meant.
 pytestmark = pytest.mark.filterwarnings(
@@ -274,7 +268,7 @@ def test_images_are_forgotten_with_the_estimator(rng):
 # -- the estimator -------------------------------------------------------------------
 
 
-@has_fma
+@cuda_lane.has_fma
 @pytest.mark.parametrize(("nbits", "n"), [(4, 30), (5, 10)])
 def test_fitted_here_and_searched_there(nbits, n, rng):
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, n, 3, 3)

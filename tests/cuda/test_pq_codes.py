@@ -7,14 +7,9 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import _cpu
-from sklearn_ann._cpu._simd import target_features
 from sklearn_ann._cuda import _image
 from sklearn_ann._cuda._compat import cuda, fused_multiply_add, kernel, to_device
 from sklearn_ann._product_quantizer import arrange_codebooks
-
-has_fma = pytest.mark.skipif(
-    "fma" not in target_features(), reason="the CPU rounds products on their own"
-)
 
 
 @kernel
@@ -43,7 +38,7 @@ def test_a_fused_multiply_add_rounds_once():
     assert_array_equal(out.copy_to_host(), expected)
 
 
-@has_fma
+@cuda_lane.has_fma
 @pytest.mark.parametrize("order", cuda_lane.ORDERS)
 @pytest.mark.parametrize(
     ("n", "d", "m", "n_codewords", "dtype"),
@@ -65,7 +60,7 @@ def test_codes_are_those_of_the_cpu(
     assert_array_equal(backend.encode_pq(*args), expected)
 
 
-@has_fma
+@cuda_lane.has_fma
 def test_codes_of_what_is_nearly_as_near(backend, rng):
     X = rng.standard_normal((12, 5)).astype(np.float32)
     # Codewords that differ in the last places, all as near to a row but for rounding.
