@@ -139,9 +139,9 @@ class IVFPQNeighbors(IVFNeighbors):
 
     The distance to a row is computed from one table for each query, not for each list:
     ``|q - c - r|^2 = |q - c|^2 + (|r|^2 + 2 c.r) - 2 q.r`` with the centroid c and the
-    decoded residual r, where the bracket is one number for each row. The table is also
-    rounded down to bytes, so that 64 rows are summed at once and most are ruled out by
-    a lower bound; those that are left are measured in float64.
+    decoded residual r, where the bracket is one number for each row. The table is
+    rounded down to two bytes. Sums of the upper ones, of 64 rows at once, are lower
+    bounds that rule most rows out; those that are left are measured in float64.
 
     Without stored vectors, `kneighbors` and graphs of the indexed rows themselves
     (``X=None``) search for the neighbours of their reconstructions.
@@ -291,12 +291,13 @@ class IVFPQNeighbors(IVFNeighbors):
         nprobe = min(check_nprobe(self.nprobe), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
         known, probes = self._probe(index, Q, nprobe, n_candidates, backend, n_threads)
-        arguments = probes, known, n_candidates, n_threads
-        sqdists, ids = backend.scan_ivf_pq(Q, index, *arguments)
-        if (ids < 0).any() and np.isfinite(Q[(ids < 0).any(axis=1)]).all():
-            raise ValueError("Queries are too far from the rows for tables in float32.")
+        arguments = Q, index, probes, known, n_candidates, n_threads
         if factor > 1:
+            ids = backend.candidates_ivf_pq(*arguments)
+            _check_found(Q, ids)
             return backend.refine(Q, index.X, ids, k, n_threads)
+        sqdists, ids = backend.scan_ivf_pq(*arguments)
+        _check_found(Q, ids)
         return sqdists, ids
 
     def _search_radius(self, Q, sqradius, backend):
@@ -325,3 +326,10 @@ class IVFPQNeighbors(IVFNeighbors):
         decoded = self._get_backend().decode_rows(np.atleast_1d(positions), index)
         decoded = decoded.astype(self._index_dtype)
         return decoded.reshape(*positions.shape, decoded.shape[1])
+
+
+def _check_found(Q, ids):
+    """The lists have rows enough: what is not found is beyond arithmetic."""
+    is_short = (ids < 0).any(axis=1)
+    if is_short.any() and np.isfinite(Q[is_short]).all():
+        raise ValueError("Queries are too far from the rows for tables in float32.")

@@ -28,6 +28,9 @@ _ITERATIONS = 25
 # Features for each byte of codes, unless the user says how many parts there are.
 _FEATURES_PER_BYTE = 8
 
+# A sum of an entry for each of them has 16 bits: see ``half_bits``, _cpu/_pq_tables.py.
+_MOST_PARTS = 2**14
+
 # Squared residuals, and their products, must stay far from the largest float32.
 _LONGEST = 2.0**100
 _TOO_LONG = "The vectors are too long for codes in float32: scale X down."
@@ -47,7 +50,13 @@ def choose_parts(d, m, nbits):
         raise ValueError(f"m={m} is more than the {d} features. Use m={d} or less.")
     else:
         dsub = -(-d // m)
-    return -(-d // dsub), dsub
+    n_parts = -(-d // dsub)
+    if n_parts > _MOST_PARTS:
+        raise ValueError(
+            f"{n_parts} parts are too many for sums of 16 bits. "
+            f"Use m={_MOST_PARTS} or less."
+        )
+    return n_parts, dsub
 
 
 def draw_residuals(X, labels, centroids, width, n_codewords, rng):

@@ -11,7 +11,7 @@ import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, _cpu
-from sklearn_ann._product_quantizer import positions_of
+from sklearn_ann._product_quantizer import choose_parts, positions_of
 from sklearn_ann.exceptions import FewTrainingRowsWarning
 
 # Of these, codes in float32 can say something.
@@ -73,8 +73,6 @@ def test_neighbors_are_the_nearest_reconstructions(kind, dtype, nprobe, rng):
         (200, 768, 96, 4, 7),
         (150, 600, 300, 4, 5),
         (3000, 2, 1, 4, 40),
-        # As many as the rows whose sums of bytes give a first threshold, and one more.
-        (3000, 12, 5, 4, 128),
         (3000, 12, 5, 4, 129),
         (3000, 13, 4, 8, 128),
     ],
@@ -85,6 +83,19 @@ def test_neighbors_of_every_size_are_the_nearest_reconstructions(size, rng):
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, n, 9, d)
     index = make(nlist=4, nprobe=2, m=m, nbits=nbits).fit(X)
     assert_answers_the_oracle(index, Q, X, k)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize(("nbits", "m"), [(4, 3), (8, 9)])
+@pytest.mark.parametrize("k", [1, 30, 400])
+def test_candidates_to_refine_are_the_nearest_reconstructions(kind, nbits, m, k, rng):
+    X, Q = vector_kinds.make(kind, np.float32, rng, 700, 30, 9)
+    estimator = make(nlist=4, m=m, nbits=nbits).fit(X)
+    index = estimator._index
+    known, probes = estimator._probe(index, Q, 3, k, _cpu, 1)
+    _, nearest = _cpu.scan_ivf_pq(Q, index, probes, known, k, 1)
+    candidates = _cpu.candidates_ivf_pq(Q, index, probes, known, k, 1)
+    assert_array_equal(np.sort(candidates, axis=1), np.sort(nearest, axis=1))
 
 
 @pytest.mark.parametrize("nbits", [4, 5, 8])
@@ -309,6 +320,13 @@ def test_answers_are_exact_for_queries_far_away(scale, dtype, rng):
 def test_more_parts_than_features_are_an_error():
     with pytest.raises(ValueError, match="m=5 is more than the 4 features"):
         make(m=5, nlist=1).fit(np.eye(4))
+
+
+def test_too_many_parts_for_sums_of_16_bits_are_an_error():
+    with pytest.raises(ValueError, match="20000 parts are too many") as info:
+        choose_parts(20000, 20000, 8)
+    assert "Use m=16384 or less" in str(info.value)
+    assert choose_parts(2**14, 2**14, 8) == (2**14, 1)
 
 
 @pytest.mark.parametrize("nbits", [0, 3, 9, 8.0])

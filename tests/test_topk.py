@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
+from sklearn_ann._cpu._topk import (
+    above_kth_smallest,
+    bracket_kth_smallest,
+    sort_pairs,
+    sort_smallest,
+)
 
 VALUES = {
     "distinct": lambda rng, n: rng.standard_normal(n),
@@ -31,8 +36,10 @@ def test_bound_of_the_kth_smallest_is_not_below_it_and_hardly_above(make_values,
         kth = np.sort(values)[k - 1]
         bound = above_kth_smallest(values, count, k)
         assert bound >= kth
+        below, above = bracket_kth_smallest(values, count, k)
+        assert below <= kth and above == bound
         finite = values[np.isfinite(values)]
-        assert np.isinf(kth) or bound - kth <= finite.max() / 1000
+        assert np.isinf(kth) or bound - below <= finite.max() / 1000
     assert_array_equal(values, before)
 
 
@@ -57,3 +64,17 @@ def test_pairs_are_sorted_by_distance_then_row(make_values, count, rng):
     sort_pairs(sqdists, ids, count)
     assert_array_equal(sqdists, expected)
     assert_array_equal(ids, expected_ids)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3, 10, 64, 200])
+def test_smallest_pairs_are_sorted_by_distance_then_row(make_values, count, rng):
+    sqdists = np.abs(make_values(count + 3))
+    ids = rng.permutation(count + 3)
+    order = np.lexsort((ids[:count], sqdists[:count]))
+    for k in {1, 2, count // 2, count, count + 1} - {0}:
+        found, found_ids = sqdists.copy(), ids.copy()
+        n_found = sort_smallest(found, found_ids, count, k)
+        assert n_found == min(k, count)
+        assert_array_equal(found[:n_found], sqdists[order[:k]])
+        assert_array_equal(found_ids[:n_found], ids[order[:k]])
+        assert_array_equal(found[count:], sqdists[count:])

@@ -1,7 +1,11 @@
 """The operations of the seam on the CPU, compiled by Numba on first use."""
 
 from sklearn_ann._cpu._ivf_flat import radius_ivf_flat, scan_ivf_flat
-from sklearn_ann._cpu._ivf_pq import radius_ivf_pq, scan_ivf_pq
+from sklearn_ann._cpu._ivf_pq import (
+    candidates_ivf_pq,
+    radius_ivf_pq,
+    scan_ivf_pq,
+)
 from sklearn_ann._cpu._kmeans import accumulate_clusters, assign
 from sklearn_ann._cpu._knn import knn
 from sklearn_ann._cpu._pq_codes import (
@@ -19,6 +23,7 @@ __all__ = [
     "accumulate_clusters",
     "accumulate_codewords",
     "assign",
+    "candidates_ivf_pq",
     "decode_rows",
     "encode_pq",
     "encode_sq8",

@@ -21,7 +21,7 @@ from sklearn_ann._cpu._ir import (
 )
 
 # How many rows ahead of their turn rows of a scattered walk are fetched into the cache.
-AHEAD = 4
+AHEAD = 6
 
 _LANES = 8  # doubles in one vector
 _CHAINS = 4  # additions in flight: hides the latency of an addition

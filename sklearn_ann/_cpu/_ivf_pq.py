@@ -8,30 +8,42 @@ The first part is known from probing, the second is one float for each row, and 
 third is a sum of m entries of a table that does not depend on the list: one table per
 query. (Faiss has one per query and list; the distances are the same.)
 
-The table is also rounded down to bytes. A sum of bytes is a lower bound, so that only
-the rows below the threshold are looked up in the table of floats, and only the best of
-these are decoded and measured, in float64. The answer is that of measuring all.
+The table is rounded down to numbers of two bytes. A sum of the upper bytes is a lower
+bound, so that the lower ones are added only where a row may be below the threshold, and
+only the best of these rows are decoded and measured, in float64. The answer is that of
+measuring all.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
-from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
+from sklearn_ann._cpu._distance import prefetch, sqdist
 from sklearn_ann._cpu._ivf_flat import chain, group_by_list
 from sklearn_ann._cpu._jit import inlined_jit, jit
-from sklearn_ann._cpu._knn import capacity, growth, limit_threads
+from sklearn_ann._cpu._knn import capacity, limit_threads
+from sklearn_ann._cpu._pq_block import (
+    Scratch,
+    certain_first,
+    empty_block,
+    make_room,
+    measure,
+    shrink,
+)
 from sklearn_ann._cpu._pq_codes import decode_pq
-from sklearn_ann._cpu._pq_simd import sum_entries, sums_within
-from sklearn_ann._cpu._pq_tables import fill_tables
+from sklearn_ann._cpu._pq_simd import (
+    HAS_PERMUTE,
+    SPLITS_PAIRS,
+    sum_entries,
+    sums_within,
+)
+from sklearn_ann._cpu._pq_tables import fill_tables, half_bits
 from sklearn_ann._cpu._simd import lowest_bit
 from sklearn_ann._cpu._threads import run_blocks, split
-from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 
-# Bytes of rounded tables of a block of queries: they stay in the L2 cache.
+# Bytes of the upper halves of the tables of a block of queries: they, and most of the
+# lower ones, stay in the L2 cache.
 _TABLE_BYTES = 2**19
 
 # Products, as ``limit_threads`` counts them, in the time it takes to look up a code and
@@ -40,98 +52,6 @@ _PER_CODE, _PER_ENTRY = 12, 16
 
 # No finite sum exceeds it, empty positions do.
 _NO_LIMIT = 3e38
-
-# Ids are below it.
-_KEY = 2**31
-
-
-# -- a block of queries ----------------------------------------------------------
-
-
-class _Block(NamedTuple):
-    """Queries with their tables and their candidates."""
-
-    tables: np.ndarray  # (n, m, 256)       float32  -2 (q - z).codeword
-    rounded: np.ndarray  # (n, m, 256)      uint8    the same, rounded down, in steps
-    steps: np.ndarray  # (n,)               float32
-    bases: np.ndarray  # (n,)               float64  sum of the smallest entries
-    errors: np.ndarray  # (n,)              float64  of a value, at most
-    thresholds: np.ndarray  # (n,)          float64  values above it are no neighbours
-    counts: np.ndarray  # (n,)              int64    candidates
-    marks: np.ndarray  # (n,)               int64    how many are too many
-    values: np.ndarray  # (n, capacity)     float64  squared distances, but for errors
-    positions: np.ndarray  # (n, capacity)  int64
-
-
-class _Scratch(NamedTuple):
-    sums: np.ndarray  # (2, 64)       uint16
-    uppers: np.ndarray  # (128,)      float64
-    decoded: np.ndarray  # (1, d)     float64
-    keys: np.ndarray  # (capacity,)   int64
-
-
-@jit
-def _empty_block(n, m, k):
-    return _Block(
-        np.empty((n, m, CODEWORDS), np.float32),
-        np.empty((n, m, CODEWORDS), np.uint8),
-        np.zeros(n, np.float32),
-        np.zeros(n),
-        np.zeros(n),
-        np.full(n, np.inf),
-        np.zeros(n, np.int64),
-        np.full(n, growth(k)),
-        np.empty((n, capacity(k))),
-        np.empty((n, capacity(k)), np.int64),
-    )
-
-
-@jit
-def _shrink(block, i, k):
-    """Lower the threshold to what k candidates do not exceed; drop those above."""
-    values, positions, count = block.values[i], block.positions[i], block.counts[i]
-    if count >= k:
-        # Both the value of a candidate and that of the k-th may be wrong by an error.
-        kth = above_kth_smallest(values, count, k) + 2 * block.errors[i]
-        threshold = min(block.thresholds[i], kth)
-        kept = 0
-        for c in range(count):
-            value = values[c]
-            values[kept], positions[kept] = value, positions[c]
-            kept += value <= threshold
-        block.thresholds[i], block.counts[i] = threshold, kept
-    block.marks[i] = block.counts[i] + growth(k)
-
-
-@jit
-def _measure(block, i, k, query, Q, index, scratch):
-    """Measure the candidates of a query and keep the k nearest, by distance and id."""
-    values, positions, count = block.values[i], block.positions[i], block.counts[i]
-    codes, all_ids, decoded, keys = index.codes, index.ids, *scratch[2:]
-    for c in range(count):
-        if c + AHEAD < count:
-            # The whole panel: each of its lines has a code of the row.
-            prefetch(codes, positions[c + AHEAD] // PANEL)
-            prefetch(all_ids, positions[c + AHEAD])
-        decode_pq(positions[c], index, decoded)
-        values[c] = sqdist(decoded, 0, Q, query)
-        # Sorted by id among equal distances; the number of the candidate goes along.
-        keys[c] = np.int64(all_ids[positions[c]]) * _KEY + c
-    sort_pairs(values, keys, count)
-    before, kept = positions[:count].copy(), min(count, k)
-    for c in range(kept):
-        positions[c] = before[keys[c] % _KEY]
-    block.counts[i], block.marks[i] = kept, kept + growth(k)
-
-
-@inlined_jit
-def _make_room(block, i, k, query, Q, index, scratch):
-    """Drop candidates of a query until another panel of them fits its list."""
-    _shrink(block, i, k)
-    if block.marks[i] > block.values.shape[1] - PANEL:
-        # So many have nearly the same value that only measuring them tells.
-        _measure(block, i, k, query, Q, index, scratch)
-        _shrink(block, i, k)
 
 
 @jit
@@ -144,50 +64,51 @@ def _limit(threshold, known, error):
 
 
 @inlined_jit
-def _first_threshold(
-    panels,  # IN       (<= 2,)         int64    whose bytes have been summed
-    sums,    # IN       (2, 64)         uint16
-    terms,   # IN       (n_panels, 64)  float32
-    lowest,  # IN       float           what the distances to these rows have in common
-    step,    # IN       float
-    lost,    # IN       int             steps that a sum of bytes lacks, at most
-    k,       # IN       int
-    uppers,  # SCRATCH  (128,)          float64
+def _add_lows(
+    mask,       # IN   uint64             rows of the panel that are wanted
+    panel,      # IN   int
+    codes,      # IN   (n_panels, m, 64)  uint8
+    is_paired,  # IN   bool
+    lows,       # IN   (n, m, 256)        uint8
+    i,          # IN   int
+    sums,       # OUT  (1, 64)            uint16
 ):
-    """A number that the values of k rows of these panels do not exceed.
-
-    It is known without looking anything up in the tables of floats.
-    """
-    for part in range(len(panels)):
-        bytes_, term = sums[part], terms[panels[part]]
-        upper = uppers[part * PANEL : (part + 1) * PANEL]
-        for lane in range(PANEL):
-            steps = np.float64(np.int32(bytes_[lane]) + lost)
-            upper[lane] = max(lowest + term[lane] + step * steps, 0.0)
-    return above_kth_smallest(uppers, PANEL * len(panels), k)
+    """Sums of the lower halves of entries."""
+    if HAS_PERMUTE or (SPLITS_PAIRS and is_paired):
+        sum_entries(codes, (panel,), is_paired, lows, i, sums)
+        return
+    while mask != 0:
+        lane = lowest_bit(mask)
+        mask &= mask - np.uint64(1)
+        total = np.uint32(0)
+        for j in range(codes.shape[1]):
+            total += lows[i, j, codes[panel, j, lane]]
+        sums[0, lane] = total
 
 
 @inlined_jit
-def _look_up(
-    mask,       # IN   uint64                 rows of the panel to look up
+def _append(
+    mask,       # IN   uint64               rows of the panel to look at
     panel,      # IN   int
-    base,       # IN   float                  what they have in common
-    codes,      # IN   (n_panels, m, 64)      uint8
-    terms,      # IN   (n_panels * 64,)       float32
-    i,          # IN   int                    query of the block
-    tables,     # IN   (n, m, 256)            float32
+    lowest,     # IN   float                what they have in common
+    step,       # IN   float32
+    bits,       # IN   int                  of half an entry
+    high_sums,  # IN   (64,)                uint16
+    low_sums,   # IN   (64,)                uint16
+    terms,      # IN   (n_panels * 64,)     float32
     threshold,  # IN   float
-    values,     # OUT  (n, capacity)          float64  those that do not exceed it
-    positions,  # OUT  (n, capacity)          int64
-    count,      # IN   int                    how many of these are there
+    i,          # IN   int                  query of the block
+    values,     # OUT  (n, capacity)        float64  those that do not exceed it
+    positions,  # OUT  (n, capacity)        int64
+    count,      # IN   int                  how many of these are there
 ):
     """Append rows of a panel to the candidates of a query; their new number."""
     while mask != 0:
         lane = lowest_bit(mask)
         mask &= mask - np.uint64(1)
-        value = base + np.float64(terms[panel * PANEL + lane])
-        for j in range(codes.shape[1]):
-            value += np.float64(tables[i, j, codes[panel, j, lane]])
+        steps = (np.int64(high_sums[lane]) << bits) + np.int64(low_sums[lane])
+        value = lowest + np.float64(terms[panel * PANEL + lane])
+        value += np.float64(step) * np.float64(steps)
         if value <= threshold:
             values[i, count] = max(value, 0.0)
             positions[i, count] = panel * PANEL + lane
@@ -203,18 +124,17 @@ def _scan_lists(
     k,        # IN       int
     Q,        # IN       (nq, d)          float
     index,    # IN       IVFPQIndex
-    block,    # INOUT    _Block
-    scratch,  # SCRATCH  _Scratch
+    block,    # INOUT    Block
+    scratch,  # SCRATCH  Scratch
 ):
     """Bring the candidates of all queries up to date with these lists, list by list."""
     # Taken out of their tuples once, see ``filter_panels``.
     panels, offsets = index.lists.panels, index.lists.offsets
     codes, terms, is_paired = index.codes, index.terms, index.is_paired
-    tables, rounded, steps, bases, errors, thresholds = block[:6]
+    highs, lows, steps, bases, errors, thresholds = block[:6]
     counts, marks, values, positions = block[6:]
-    by_panel, sums, uppers = terms.reshape(-1, PANEL), scratch.sums, scratch.uppers
-    # An entry lacks less than a step, those of a pair two, and all their rounding one.
-    lost = 2 * codes.shape[1] + 1
+    sums, low_sums = scratch.sums, scratch.low_sums
+    by_panel, bits = terms.reshape(-1, PANEL), half_bits(codes.shape[1], is_paired)
     lists, starts, members, ranks = group_by_list(ranked, len(offsets) - 1)
     for n_before in range(len(lists)):
         probe, ahead = lists[n_before], lists[min(n_before + 1, len(lists) - 1)]
@@ -222,8 +142,8 @@ def _scan_lists(
         fetched, n_queries = offsets[ahead], starts[n_before + 1] - starts[n_before]
         for at in range(starts[n_before], starts[n_before + 1]):
             i = members[at]
-            base, step, count = known[i, ranks[at]], steps[i], counts[i]
-            threshold, lowest = thresholds[i], base + bases[i]
+            lowest, step, count = known[i, ranks[at]] + bases[i], steps[i], counts[i]
+            threshold, step_of_highs = thresholds[i], step * np.float32(1 << bits)
             limit = _limit(threshold, lowest, errors[i])
             # Each query brings its share of the next list into the cache.
             share = offsets[ahead + 1] - offsets[ahead]
@@ -236,23 +156,19 @@ def _scan_lists(
                     prefetch(by_panel, panels[fetched])
                     fetched += 1
                 if part == 0:
-                    other = panels[min(place + 1, last)]
-                    sum_entries(codes, panel, other, is_paired, rounded, i, sums)
-                    if threshold == np.inf:
-                        summed = panels[place : min(place + 2, last + 1)]
-                        threshold = 2 * errors[i] + _first_threshold(
-                            summed, sums, by_panel, lowest, step, lost, k, uppers
-                        )
-                        thresholds[i] = threshold
-                        limit = _limit(threshold, lowest, errors[i])
-                mask = sums_within(sums, part, terms, panel, step, limit)
-                count = _look_up(
-                    *(mask, panel, base, codes, terms, i, tables, threshold),
-                    *(values, positions, count),
+                    pair = panel, panels[min(place + 1, last)]
+                    sum_entries(codes, pair, is_paired, highs, i, sums)
+                mask = sums_within(sums, part, terms, panel, step_of_highs, limit)
+                if mask == 0:
+                    continue
+                _add_lows(mask, panel, codes, is_paired, lows, i, low_sums)
+                count = _append(
+                    *(mask, panel, lowest, step, bits, sums[part], low_sums[0], terms),
+                    *(threshold, i, values, positions, count),
                 )
                 if count > marks[i]:
                     counts[i] = count
-                    _make_room(block, i, k, start + i, Q, index, scratch)
+                    make_room(block, i, k, start + i, Q, index, scratch)
                     threshold, count = thresholds[i], counts[i]
                     limit = _limit(threshold, lowest, errors[i])
             counts[i] = count
@@ -260,20 +176,21 @@ def _scan_lists(
 
 @jit
 def _scan_block(
-    start,    # IN   int              first query
-    stop,     # IN   int              one past the last
-    Q,        # IN   (nq, d)          float
-    probes,   # IN   (nq, nprobe)     int64    lists to search; -1: none
-    known,    # IN   (nq, nprobe)     float64  squared distances to their centroids
-    index,    # IN   IVFPQIndex
-    sqdists,  # OUT  (nq, k)          float64
-    ids,      # OUT  (nq, k)          int64
+    start,      # IN   int           first query
+    stop,       # IN   int           one past the last
+    Q,          # IN   (nq, d)       float
+    probes,     # IN   (nq, nprobe)  int64    lists to search; -1: none
+    known,      # IN   (nq, nprobe)  float64  squared distances to their centroids
+    index,      # IN   IVFPQIndex
+    is_sorted,  # IN   bool          if not: ids in any order, and distances are values
+    sqdists,    # OUT  (nq, k)       float64
+    ids,        # OUT  (nq, k)       int64
 ):
     n, k = stop - start, sqdists.shape[1]
-    block, all_ids = _empty_block(n, len(index.codebooks), k), index.ids
-    scratch = _Scratch(
+    block, all_ids = empty_block(n, len(index.codebooks), k), index.ids
+    scratch = Scratch(
         np.empty((2, PANEL), np.uint16),
-        np.empty(2 * PANEL),
+        np.empty((1, PANEL), np.uint16),
         np.empty((1, Q.shape[1])),
         np.empty(capacity(k), np.int64),
     )
@@ -290,8 +207,9 @@ def _scan_block(
         ranked, sqdists_ = probes[start:stop, first:last], known[start:stop, first:last]
         _scan_lists(start, ranked, sqdists_, k, Q, index, block, scratch)
     for i in range(n):
-        _shrink(block, i, k)
-        _measure(block, i, k, start + i, Q, index, scratch)
+        shrink(block, i, k)
+        first = 0 if is_sorted else certain_first(block, i, k)
+        measure(block, i, k, first, start + i, Q, index, scratch)
         for c in range(k):
             is_found = c < block.counts[i]
             sqdists[start + i, c] = block.values[i, c] if is_found else np.inf
@@ -321,7 +239,19 @@ def scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
     ids : ndarray of shape (nq, k), int64
         Row numbers, ascending among equal distances; -1 where there is none.
     """
-    args = read_only(Q), read_only(probes), read_only(probe_sqdists), index
+    return _scan(Q, index, probes, probe_sqdists, k, n_threads, True)
+
+
+def candidates_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
+    """The same rows as from ``scan_ivf_pq``, in any order; only their ids.
+
+    That is faster, as nearly all are known without being measured.
+    """
+    return _scan(Q, index, probes, probe_sqdists, k, n_threads, False)[1]
+
+
+def _scan(Q, index, probes, probe_sqdists, k, n_threads, is_sorted):
+    args = read_only(Q), read_only(probes), read_only(probe_sqdists), index, is_sorted
     nq, m = len(Q), len(index.codebooks)
     sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
     n_codes = index.codes.size * probes.shape[1] // len(index.lists.sizes)

@@ -24,7 +24,7 @@ from sklearn_ann._cpu._filter import (
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE
 from sklearn_ann._cpu._threads import run_blocks, split
-from sklearn_ann._cpu._topk import above_kth_smallest, sort_pairs
+from sklearn_ann._cpu._topk import above_kth_smallest, sort_smallest
 from sklearn_ann._layout import PANEL, read_only
 
 # Codes of the queries of a block stay in the L2 cache while the panels stream by.
@@ -84,20 +84,19 @@ def _measure(block, i, k, Q, query, index, scratch):
     The exact squared distances are left in `scratch`.
     """
     X, lowers, uppers, rows = index.X, block.lowers[i], block.uppers[i], block.rows[i]
-    count = block.counts[i]
-    sort_pairs(lowers, rows, count)
-    n_measured, farthest = 0, 0.0
+    n_measured, farthest, count = 0, 0.0, block.counts[i]
     for c in range(count):
+        # The first k tell how far away a neighbour may be.
         if c >= k and lowers[c] > np.sqrt(farthest) / index.unit * SLACK:
-            break
+            continue
         if c + 1 < count:
             prefetch(X, rows[c + 1])
-        scratch[c] = sqdist(X, rows[c], Q, query)
-        n_measured = c + 1
+        exact = sqdist(X, rows[c], Q, query)
+        scratch[n_measured], rows[n_measured] = exact, rows[c]
+        n_measured += 1
         if c < k:
-            farthest = max(farthest, scratch[c])
-    sort_pairs(scratch, rows, n_measured)
-    kept = min(n_measured, k)
+            farthest = max(farthest, exact)
+    kept = sort_smallest(scratch, rows, n_measured, k)
     for c in range(kept):
         distance = np.sqrt(scratch[c]) / index.unit
         lowers[c], uppers[c] = distance / SLACK, distance * SLACK

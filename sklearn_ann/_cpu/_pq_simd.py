@@ -37,7 +37,7 @@ from sklearn_ann._cpu._ir import (
 from sklearn_ann._cpu._simd import target_features
 from sklearn_ann._layout import CODEWORDS, NIBBLES, PANEL
 
-_HAS_PERMUTE = {"avx512vbmi", "avx512bw"} <= target_features()
+HAS_PERMUTE = {"avx512vbmi", "avx512bw"} <= target_features()
 
 # Sums at a time where look-ups are plain loads: they do not wait for each other.
 _SCALARS = 4
@@ -54,7 +54,7 @@ _SHUFFLES = [
 
 # Whether pairs of codes are looked up code by code. Where there is a permute, one table
 # of both takes no longer and is more exact.
-SPLITS_PAIRS = bool(_SHUFFLES) and not _HAS_PERMUTE
+SPLITS_PAIRS = bool(_SHUFFLES) and not HAS_PERMUTE
 
 
 def _table(context, builder, array_type, array, i, j):
@@ -88,24 +88,37 @@ def table_range(typingctx, tables, i, j):
 
 
 @intrinsic
-def round_table(typingctx, tables, bytes_, i, j, lowest, inverse, largest):
-    """``bytes_[i, j] = (tables[i, j] - lowest) * inverse``, down, `largest` at most."""
-    f4 = types.float32
-    signature = types.void(tables, bytes_, types.intp, types.intp, f4, f4, f4)
+def round_table(typingctx, tables, row, highs, lows, i, j, lowest, inverse, bits):
+    """Halves of `bits` bits of ``(tables[row, j] - lowest) * inverse``, rounded down.
+
+    The upper half is in ``highs[i, j]``, the lower one in ``lows[i, j]``.
+    """
+    f4, intp = types.float32, types.intp
+    signature = types.void(tables, intp, highs, lows, intp, intp, f4, f4, types.int32)
 
     def generate(context, builder, signature, args):
-        tables, bytes_, i, j, *scalars = args
-        table = _table(context, builder, signature.args[0], tables, i, j)
-        row = _table(context, builder, signature.args[1], bytes_, i, j)
-        floats = ir.VectorType(FLOAT, PANEL)
-        lowest, inverse, largest = (splat(builder, floats, s) for s in scalars)
+        tables, row, highs, lows, i, j, lowest, inverse, bits = args
+        table = _table(context, builder, signature.args[0], tables, row, j)
+        high = _table(context, builder, signature.args[2], highs, i, j)
+        low = _table(context, builder, signature.args[3], lows, i, j)
+        floats, ints = (ir.VectorType(item, PANEL) for item in (FLOAT, I32))
+        lowest, inverse = (splat(builder, floats, s) for s in (lowest, inverse))
+        bits = splat(builder, ints, bits)
+        one, both = constant(ints, 1), builder.add(bits, bits)
+        largest = builder.sub(builder.shl(one, both), one)
+        mask = builder.sub(builder.shl(one, bits), one)
         for part in range(CODEWORDS // PANEL):
             entries = load(builder, table, ir.Constant(I64, 4 * PANEL * part), floats)
             steps = builder.fmul(builder.fsub(entries, lowest), inverse)
-            steps = pick(builder, "<", steps, largest)
-            ints = builder.fptosi(steps, ir.VectorType(I32, PANEL))
-            small = builder.trunc(ints, ir.VectorType(I8, PANEL))
-            store(builder, small, row, ir.Constant(I64, PANEL * part))
+            steps = pick(builder, "<", steps, builder.sitofp(largest, floats))
+            whole = builder.fptosi(steps, ints)
+            at = ir.Constant(I64, PANEL * part)
+            for half, place in (
+                (builder.lshr(whole, bits), high),
+                (builder.and_(whole, mask), low),
+            ):
+                half = builder.trunc(half, ir.VectorType(I8, PANEL))
+                store(builder, half, place, at)
         return context.get_dummy_value()
 
     return signature, generate
@@ -216,20 +229,21 @@ def _emit_scalar_sums(builder, m, panels, table, sums):
 
 
 @intrinsic
-def sum_entries(typingctx, codes, panel, other, is_paired, tables, i, sums):
-    """``sums[p, lane]`` of ``tables[i, j, codes[panel, j, lane]]`` over all j.
+def sum_entries(typingctx, codes, panels, is_paired, tables, i, sums):
+    """``sums[p, lane]`` of ``tables[i, j, codes[panels[p], j, lane]]`` over all j.
 
-    For two panels p, perhaps the same, (2, 64) uint16. With SPLITS_PAIRS and paired
-    codes the first 32 bytes of a table are two tables, one for each half of a code.
+    For a tuple of panels, (len(panels), 64) uint16. With SPLITS_PAIRS and paired codes
+    the first 32 bytes of a table are two tables, one for each half of a code.
     """
     intp, boolean = types.intp, types.boolean
-    signature = types.void(codes, intp, intp, boolean, tables, intp, sums)
+    signature = types.void(codes, panels, boolean, tables, intp, sums)
 
     def generate(context, builder, signature, args):
-        codes, *panels, is_paired, tables, i, sums = args
+        codes, panels, is_paired, tables, i, sums = args
+        panels = cgutils.unpack_tuple(builder, panels)
         codes, tables, sums = (
             array_struct(context, builder, signature.args[at], array)
-            for at, array in ((0, codes), (4, tables), (6, sums))
+            for at, array in ((0, codes), (3, tables), (5, sums))
         )
         m = axis_length(builder, codes, 1)
         panel_bytes = bytes_of(builder, m, PANEL)
@@ -240,7 +254,7 @@ def sum_entries(typingctx, codes, panel, other, is_paired, tables, i, sums):
         at = builder.mul(i, bytes_of(builder, m, CODEWORDS))
         table = pointer(builder, tables.data, at, I8)
         args = m, panels, table, sums.data
-        if _HAS_PERMUTE:
+        if HAS_PERMUTE:
             _emit_sums(builder, *args, _permute)
         elif SPLITS_PAIRS:
             with builder.if_else(is_paired) as (split, otherwise):

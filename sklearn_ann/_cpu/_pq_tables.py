@@ -7,7 +7,7 @@ import numpy as np
 from sklearn_ann._cpu._codewords import ROWS, multiply_part, multiply_parts
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS, round_table, table_range
-from sklearn_ann._layout import NIBBLES
+from sklearn_ann._layout import CODEWORDS, NIBBLES
 
 # Relative error of the float32 sums, for each feature of a sub-space and each entry:
 # some units in the last place of the largest term.
@@ -15,87 +15,124 @@ _ROUNDING = 2.0**-22
 
 
 @jit
+def half_bits(m, is_paired):
+    """Bits of half a rounded entry: sums of so many of them stay below 2**16."""
+    bits = 8
+    if SPLITS_PAIRS and is_paired:
+        # A sum of two has 8 bits.
+        m, bits = 2 * m, 7
+    while m << bits > 2**16:
+        bits -= 1
+    return np.int32(bits)
+
+
+@jit
 def fill_tables(
     start,    # IN   int             first of the queries
     Q,        # IN   (nq, d)         float
     index,    # IN   IVFPQIndex
-    tables,   # OUT  (n, m, 256)     float32   -2 (q - z).codeword
-    rounded,  # OUT  (n, m, 256)     uint8     the same, rounded down, in steps
+    highs,    # OUT  (n, m, 256)     uint8     -2 (q - z).codeword, in steps: its upper
+    lows,     # OUT  (n, m, 256)     uint8     half, and its lower half
     steps,    # OUT  (n,)            float32   size of a step
-    bases,    # OUT  (n,)            float64   sum of the smallest entries: not in bytes
-    errors,   # OUT  (n,)            float64   what a sum of floats may be wrong by
+    bases,    # OUT  (n,)            float64   what a sum of steps is to be added to
+    errors,   # OUT  (n,)            float64   what the result may be wrong by
 ):
     """Fill the tables of a block of queries."""
-    codebooks, radii, center = index.codebooks, index.radii, index.centroids.center
-    n, (m, dsub, _) = len(tables), codebooks.shape
-    centred = np.zeros((n, m * dsub), np.float32)
-    for i in range(n):
-        for t in range(Q.shape[1]):
-            centred[i, t] = np.float64(Q[start + i, t]) - center[t]
-    for j in range(m):
-        for i in range(0, n - ROWS + 1, ROWS):
-            multiply_parts(codebooks, j, centred, tables, i)
-        for i in range(n - n % ROWS, n):
-            multiply_part(codebooks, j, centred, tables, i)
-    for i in range(n):
-        error = index.largest_term
+    codebooks, center = index.codebooks, index.centroids.center
+    n, (m, dsub, _) = len(highs), codebooks.shape
+    centred = np.zeros((ROWS, m * dsub), np.float32)
+    tables = np.empty((ROWS, m, CODEWORDS), np.float32)
+    for first in range(0, n, ROWS):
+        n_rows = min(ROWS, n - first)
+        for row in range(n_rows):
+            for t in range(Q.shape[1]):
+                value = np.float64(Q[start + first + row, t])
+                centred[row, t] = value - center[t]
         for j in range(m):
-            square = 0.0
-            for s in range(dsub):
-                double = 2.0 * np.float64(centred[i, j * dsub + s])
-                square += double * double
-            error += np.sqrt(square) * radii[j]
-        errors[i] = error * (dsub + m + 16) * _ROUNDING
-        if SPLITS_PAIRS and index.is_paired:
-            steps[i], bases[i] = _round_pairs(i, tables, rounded)
-        else:
-            steps[i], bases[i] = _round_tables(i, tables, rounded)
+            if n_rows == ROWS:
+                multiply_parts(codebooks, j, centred, tables, 0)
+            else:
+                for row in range(n_rows):
+                    multiply_part(codebooks, j, centred, tables, row)
+        for row in range(n_rows):
+            i = first + row
+            if SPLITS_PAIRS and index.is_paired:
+                step, base, lost = _round_pairs(tables[row], highs, lows, i)
+            else:
+                step, base, lost = _round_tables(tables, row, highs, lows, i)
+            # Rounded down: in the middle, what is lost may be as much too high.
+            steps[i], bases[i] = step, base + 0.5 * lost
+            errors[i] = 0.5 * lost + _float_error(centred[row], index)
+
+
+@jit
+def _float_error(
+    centred,  # IN  (m * dsub,)  float32
+    index,    # IN  IVFPQIndex
+):
+    """What float32 may do to the sum of a term and the entries of a query."""
+    m, dsub, _ = index.codebooks.shape
+    error = index.largest_term
+    for j in range(m):
+        square = 0.0
+        for s in range(dsub):
+            double = 2.0 * np.float64(centred[j * dsub + s])
+            square += double * double
+        error += np.sqrt(square) * index.radii[j]
+    return error * (dsub + m + 16) * _ROUNDING
 
 
 @jit
 def _round_tables(
-    i,        # IN   int          query of the block
-    tables,   # IN   (n, m, 256)  float32
-    rounded,  # OUT  (n, m, 256)  uint8
+    tables,  # IN   (n_rows, m, 256)  float32
+    row,     # IN   int
+    highs,   # OUT  (n, m, 256)       uint8
+    lows,    # OUT  (n, m, 256)       uint8
+    i,       # IN   int
 ):
-    """Round the tables of a query down to bytes; their step, and what 0 stands for."""
+    """Round the tables of a query down.
+
+    Returns the step, what 0 stands for, and what sums lack, at most.
+    """
     m = tables.shape[1]
-    # A sum of m bytes has 16 bits.
-    largest, lows = np.float32(min(255, 65535 // m)), np.empty(m, np.float32)
+    bits, lowest = half_bits(m, False), np.empty(m, np.float32)
+    largest = np.float32((1 << 2 * bits) - 1)
     base, step = 0.0, np.float32(0.0)
     for j in range(m):
-        lows[j], highest = table_range(tables, i, j)
-        base += np.float64(lows[j])
-        step = max(step, (highest - lows[j]) / largest)
+        lowest[j], highest = table_range(tables, row, j)
+        base += np.float64(lowest[j])
+        step = max(step, (highest - lowest[j]) / largest)
     inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
     for j in range(m):
-        round_table(tables, rounded, i, j, lows[j], inverse, largest)
-    return step, base
+        round_table(tables, row, highs, lows, i, j, lowest[j], inverse, bits)
+    return step, base, m * np.float64(step)
 
 
 @jit
 def _round_pairs(
-    i,        # IN   int          query of the block
-    tables,   # IN   (n, m, 256)  float32  sums of an entry for each half of a code
-    rounded,  # OUT  (n, m, 256)  uint8    the first 32: a table for each half
+    table,  # IN   (m, 256)     float32  sums of an entry for each half of a code
+    highs,  # OUT  (n, m, 256)  uint8    the first 32: a table for each half
+    lows,   # OUT  (n, m, 256)  uint8
+    i,      # IN   int
 ):
     """The same of tables of pairs, as ``sum_entries`` wants them."""
-    m = tables.shape[1]
-    halves, lows = np.empty((m, 2, NIBBLES), np.float32), np.empty((m, 2), np.float32)
-    # A sum of two entries has 8 bits, one of 2 m of them 16.
-    largest = np.float32(min(127, 65535 // (2 * m)))
+    m = len(table)
+    halves, lowest = np.empty((m, 2, NIBBLES), np.float32), np.empty((m, 2), np.float32)
+    bits = half_bits(m, True)
+    largest = np.float32((1 << 2 * bits) - 1)
     base, step = 0.0, np.float32(0.0)
     for j in range(m):
-        halves[j, 0] = tables[i, j, :NIBBLES]
-        halves[j, 1] = tables[i, j, ::NIBBLES] - tables[i, j, 0]
+        halves[j, 0] = table[j, :NIBBLES]
+        halves[j, 1] = table[j, ::NIBBLES] - table[j, 0]
         for half in range(2):
-            lows[j, half] = halves[j, half].min()
-            base += np.float64(lows[j, half])
-            step = max(step, (halves[j, half].max() - lows[j, half]) / largest)
+            lowest[j, half] = halves[j, half].min()
+            base += np.float64(lowest[j, half])
+            step = max(step, (halves[j, half].max() - lowest[j, half]) / largest)
     inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
     for j in range(m):
         for half in range(2):
             for c in range(NIBBLES):
-                value = (halves[j, half, c] - lows[j, half]) * inverse
-                rounded[i, j, NIBBLES * half + c] = np.uint8(min(value, largest))
-    return step, base
+                value = (halves[j, half, c] - lowest[j, half]) * inverse
+                whole, at = np.int32(min(value, largest)), NIBBLES * half + c
+                highs[i, j, at], lows[i, j, at] = whole >> bits, whole & (1 << bits) - 1
+    return step, base, 2 * m * np.float64(step)

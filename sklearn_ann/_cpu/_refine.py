@@ -8,7 +8,7 @@ from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._knn import limit_threads
 from sklearn_ann._cpu._threads import run_blocks, split
-from sklearn_ann._cpu._topk import sort_pairs
+from sklearn_ann._cpu._topk import sort_smallest
 from sklearn_ann._layout import read_only
 
 # Products, as ``limit_threads`` counts them, in the time it takes to measure a feature
@@ -37,10 +37,10 @@ def _refine(
             if row >= 0:
                 exact[count], order[count] = sqdist(X, row, Q, i), row
                 count += 1
-        sort_pairs(exact, order, count)
+        found = sort_smallest(exact, order, count, k)
         for c in range(k):
-            sqdists[i, c] = exact[c] if c < count else np.inf
-            ids[i, c] = order[c] if c < count else -1
+            sqdists[i, c] = exact[c] if c < found else np.inf
+            ids[i, c] = order[c] if c < found else -1
 
 
 def refine(Q, X, candidates, k, n_threads):

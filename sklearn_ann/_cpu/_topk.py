@@ -6,26 +6,26 @@ import numpy as np
 
 from sklearn_ann._cpu._jit import jit
 
-# Halvings of the range of the values: the answer exceeds the k-th smallest by less than
-# a thousandth of that range. Each is one pass without a branch, which for lists of some
+# Halvings of the range of the values: the answers are less than a thousandth of that
+# range apart. Each is one pass without a branch, which for lists of some
 # dozens takes half as long as a quickselect.
 _HALVINGS = 10
 
 
 @jit
-def above_kth_smallest(
+def bracket_kth_smallest(
     values,  # IN  (>= count,)  float64  not negative; infinite for unknown
     count,   # IN  int          values in use
     k,       # IN  int          1 is the smallest
 ):
-    """A number hardly above the k-th smallest value: at least k do not exceed it."""
+    """Two numbers that the k-th smallest value lies between, or is: close ones."""
     low, high, n_finite = 0.0, 0.0, 0
     for c in range(count):
         is_finite = values[c] < np.inf
         n_finite += is_finite
         high = max(high, values[c] if is_finite else 0.0)
     if n_finite < k:
-        return np.inf
+        return np.inf, np.inf
     for _ in range(_HALVINGS):
         middle = 0.5 * (low + high)
         n_below = 0
@@ -35,7 +35,13 @@ def above_kth_smallest(
             high = middle
         else:
             low = middle
-    return high
+    return low, high
+
+
+@jit
+def above_kth_smallest(values, count, k):
+    """A number hardly above the k-th smallest value: at least k do not exceed it."""
+    return bracket_kth_smallest(values, count, k)[1]
 
 
 @jit
@@ -73,3 +79,20 @@ def sort_pairs(
         sqdists[0], sqdists[end] = sqdists[end], sqdists[0]
         ids[0], ids[end] = ids[end], ids[0]
         _sift_down(sqdists, ids, 0, end)
+
+
+@jit
+def sort_smallest(
+    sqdists,  # INOUT  (>= count,)  float64  not negative
+    ids,      # INOUT  (>= count,)  int64
+    count,    # IN     int
+    k,        # IN     int
+):
+    """Bring the k smallest pairs forward, in order; how many these are."""
+    bound, kept = above_kth_smallest(sqdists, count, k), 0
+    for c in range(count):
+        sqdist, id_ = sqdists[c], ids[c]
+        sqdists[kept], ids[kept] = sqdist, id_
+        kept += sqdist <= bound
+    sort_pairs(sqdists, ids, kept)
+    return min(kept, k)

@@ -18,7 +18,12 @@ from sklearn_ann._cpu import (
 )
 from sklearn_ann._cuda._compat import check_device, use_device
 from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
-from sklearn_ann._cuda._ivf_pq import radius_ivf_pq, refine, scan_ivf_pq
+from sklearn_ann._cuda._ivf_pq import (
+    candidates_ivf_pq,
+    radius_ivf_pq,
+    refine,
+    scan_ivf_pq,
+)
 from sklearn_ann._cuda._kmeans import accumulate_clusters, assign
 from sklearn_ann._cuda._knn import knn
 from sklearn_ann._cuda._pq_codes import encode_pq
@@ -29,7 +34,7 @@ __all__ = ["OPERATIONS", "on_device"]
 _ON_DEVICE = (
     *(accumulate_clusters, assign, knn, radius),
     *(radius_ivf_flat, scan_ivf_flat),
-    *(encode_pq, radius_ivf_pq, refine, scan_ivf_pq),
+    *(candidates_ivf_pq, encode_pq, radius_ivf_pq, refine, scan_ivf_pq),
 )
 
 # They make parts of the index, which is built on the host, or read it there. Each reads

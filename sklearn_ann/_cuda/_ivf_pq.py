@@ -146,6 +146,11 @@ def scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
     return knn_of(Q, k, *_route_of(Q, index, probes, probe_sqdists))
 
 
+def candidates_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
+    """The same rows as from ``scan_ivf_pq``, in any order; only their ids."""
+    return scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads)[1]
+
+
 def radius_ivf_pq(Q, index, probes, sqradius, n_threads):
     """All rows that decode to a vector within a radius, in the lists that are probed.
 
