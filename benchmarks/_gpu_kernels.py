@@ -1,4 +1,4 @@
-"""Kernels that do nothing but read, or nothing but multiply.
+"""Kernels that do nothing but read, nothing but multiply, or nothing but look up.
 
 In a file of their own, as importing it needs numba-cuda.
 """
@@ -9,6 +9,10 @@ from sklearn_ann._cuda._compat import cuda, float32, kernel, load4
 # many as the compiler unrolls, 128 of the 134 instructions of the loop.
 LINKS = 16
 FLOP_A_STEP = 2 * 8 * LINKS
+
+# Look-ups of a step, 32 floats from one to the next, from a place among 1024 on.
+LOOK_UPS_A_STEP = 16
+_ENTRIES = 1024 + 32 * LOOK_UPS_A_STEP
 
 
 @kernel
@@ -34,3 +38,21 @@ def multiply(n_steps, sums):
             a, b, c, d = a * x + x, b * x + x, c * x + x, d * x + x
             e, f, g, h = e * x + x, f * x + x, g * x + x, h * x + x
     sums[thread] = ((a + b) + (c + d)) + ((e + f) + (g + h))
+
+
+@kernel
+def look_up(n_steps, sums):
+    """Add up floats of shared memory; the lanes of a warp read from different banks."""
+    entries = cuda.shared.array(_ENTRIES, float32)
+    thread, t = cuda.grid(1), cuda.threadIdx.x
+    for i in range(t, _ENTRIES, cuda.blockDim.x):
+        entries[i] = sums[thread]
+    cuda.syncthreads()
+    a, b, at = float32(0), float32(0), t
+    for _ in range(n_steps):
+        # Elsewhere in each step, or the compiler would look up once.
+        at = (at + 33) & 1023
+        for i in range(0, LOOK_UPS_A_STEP, 2):
+            a += entries[at + 32 * i]
+            b += entries[at + 32 * (i + 1)]
+    sums[thread] = a + b

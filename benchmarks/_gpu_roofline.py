@@ -23,15 +23,22 @@ _MS_A_LAUNCH = 0.5
 # Threads and blocks of the kernels that measure the ceilings: enough for any GPU.
 _THREADS, _BLOCKS = 256, 4096
 
+# Names of ceilings, of work in units of 10^12.
+_MULTIPLY = "float32 multiply-add, TFLOP/s"
+_LOOK_UP = "look-ups in shared memory, 10^12/s"
+
 
 def ceilings(run):
-    """What the device copies, reads and multiplies."""
+    """What the device copies, reads, multiplies and looks up."""
     device = _Device(run)
     yield from _memory_ceilings(run, device)
     n_steps, n_blocks = (2, 1) if run.options.sim else (2**14, _BLOCKS)
     ms = device.ms_of([device.multiply_launch(n_blocks, n_steps)])
     work = device.flop_a_step * n_steps * n_blocks * _THREADS
-    yield _rate("float32 multiply-add, TFLOP/s", work / 1e9, ms)
+    yield _rate(_MULTIPLY, work / 1e9, ms)
+    ms = device.ms_of([device.look_up_launch(n_blocks, n_steps)])
+    work = device.look_ups_a_step * n_steps * n_blocks * _THREADS
+    yield _rate(_LOOK_UP, work / 1e9, ms)
     yield from _matrix_ceilings(run)
 
 
@@ -76,12 +83,11 @@ def _rate(what, work_per_ms, ms):
 
 
 def kernels(run):
-    """The filters alone, against the ceilings of reading and of multiplying."""
+    """The filters alone, against the ceilings of reading and of what they compute."""
     device = _Device(run)
     measured = {row["what"]: row.get("value") for row in run.rows_of(ceilings)}
     for name, X, Q in data_sets(run):
-        for estimator, kinds in _estimators(run, X):
-            estimator.fit(X)
+        for estimator, kinds, variant in _fitted(run, X):
             for batch in run.batches:
                 if run.is_late:
                     yield {"kernel": run.STOPPED}
@@ -92,24 +98,34 @@ def kernels(run):
                     own = [call for call in launches if _name(call[0]) == kind]
                     if own:
                         found = _compare(device, own, batch, measured)
-                        yield {"kernel": kind, "data": name, "batch": batch, **found}
+                        where = {"data": name, "batch": batch}
+                        yield {"kernel": kind, **variant, **where, **found}
 
 
-def _estimators(run, X):
-    """The estimators, and the kernels of each that are looked at."""
-    from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+def _fitted(run, X):
+    """The estimators, the kernels of each that are looked at, and in which variant."""
+    from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
+    from sklearn_ann._cuda import _pq_filter
 
-    yield FlatL2Neighbors(K, device="cuda"), ("filter_few", "filter_many")
-    # It also searches the centroids, with the other two.
+    flat = FlatL2Neighbors(K, device="cuda").fit(X)
+    yield flat, ("filter_few", "filter_many"), {}
+    # They also search the centroids, with the other two.
     params = {"nlist": run.nlist_for(X), "nprobe": run.nprobe, "random_state": 0}
-    lists = IVFFlatNeighbors(K, device="cuda", max_iter=2, **params)
-    yield lists, ("filter_chains", "filter_lists")
+    params = {"device": "cuda", "max_iter": 2, **params}
+    lists = IVFFlatNeighbors(K, **params).fit(X)
+    yield lists, ("filter_chains", "filter_lists"), {}
+    parts = {"nbits": 4, "m": 2} if run.options.sim else {"nbits": 8}
+    codes = IVFPQNeighbors(K, **params, **parts).fit(X)
+    for dtype, most in (("float32", X.shape[1]), ("float16", 0)):
+        # Whatever would be taken for so many parts.
+        with patch.object(_pq_filter, "MOST_FLOATS", most):
+            yield codes, ("filter_codes",), {"tables": dtype}
 
 
 @contextmanager
 def _recorded(run):
     """The launches of filters: function, grid, block and arguments of each."""
-    from sklearn_ann._cuda import _filter, _routes
+    from sklearn_ann._cuda import _filter, _ivf_pq, _routes
     from sklearn_ann._cuda._compat import launch
 
     launches = []
@@ -120,7 +136,7 @@ def _recorded(run):
             launches.append(call)
 
     with ExitStack() as patches:
-        for module in (_filter, _routes):
+        for module in (_filter, _ivf_pq, _routes):
             patches.enter_context(patch.object(module, "launch", record))
         if run.options.sim:
             # Its searches are so small that two kernels would not be used.
@@ -132,23 +148,25 @@ def _recorded(run):
 def _compare(device, launches, batch, measured):
     """Time of the launches of one kernel, together, and the least it could be."""
     works = [_work(*launch, batch) for launch in launches]
-    flop, useful_flop, n_bytes = map(sum, zip(*works, strict=True))
+    count, useful, n_bytes = map(sum, zip(*works, strict=True))
+    looks_up = _name(launches[0][0]) == "filter_codes"
+    unit, ceiling = ("G look-ups", _LOOK_UP) if looks_up else ("GFLOP", _MULTIPLY)
     row = {
         "launches": len(launches),
-        "GFLOP": flop / 1e9,
-        "useful": useful_flop / flop,
+        unit: count / 1e9,
+        "useful": useful / count,
         "MB": n_bytes / 1e6,
     }
     ms = device.ms_of(launches)
     if ms is None:
         return {**row, "skipped": NO_CLOCK}
-    multiply = row["GFLOP"] / measured["float32 multiply-add, TFLOP/s"]
-    read = row["MB"] / measured["read, GB/s"]
+    compute, read = row[unit] / measured[ceiling], row["MB"] / measured["read, GB/s"]
+    computing = "looking up" if looks_up else "multiplying"
     return {
         **row,
         "ms": ms,
-        "bound by": "multiplying" if multiply > read else "reading",
-        "fraction of the ceiling": max(multiply, read) / ms,
+        "bound by": computing if compute > read else "reading",
+        "fraction of the ceiling": max(compute, read) / ms,
     }
 
 
@@ -156,11 +174,13 @@ def _work(function, grid, block, *rest):
     """Operations of a launch, those that are meant, and bytes of the rows it reads.
 
     What several blocks want is read from memory once, at best. With ``filter_chains``
-    there is no saying, and it counts for each query: what is in the cache for another
-    one may lift it above the ceiling.
+    and ``filter_codes`` there is no saying, and it counts for each query: what is in
+    the cache for another one may lift it above the ceiling.
     """
     *arguments, batch = rest
     given = dict(zip(_parameters(function), arguments, strict=True))
+    if _name(function) == "filter_codes":
+        return _work_on_codes(given)
     flop_a_pair = 2 * 4 * given["n_steps"]
     row_bytes = 16 * given["n_steps"] + 4
     if _name(function) in ("filter_few", "filter_many"):
@@ -168,9 +188,7 @@ def _work(function, grid, block, *rest):
         rows = 128 * grid[1]
         pairs, useful = n_queries * rows, min(batch, n_queries) * rows
     elif _name(function) == "filter_chains":
-        first, last = 2 * given["first"], 2 * given["last"]
-        ends = given["ends"].copy_to_host()[:, -1]
-        rows = 64 * int((np.clip(ends, first, last) - first).sum())
+        rows = _rows_of_chains(given["ends"], 2 * given["first"], 2 * given["last"])
         pairs = useful = rows
     else:
         items = given["items"].copy_to_host().astype(np.int64)
@@ -179,6 +197,20 @@ def _work(function, grid, block, *rest):
         rows = 64 * int((places[:, 1] - places[:, 0]).sum())
         pairs, useful = len(items) * 128**2, 64 * int((members * panels).sum())
     return flop_a_pair * pairs, flop_a_pair * useful, rows * row_bytes
+
+
+def _work_on_codes(given):
+    """The same of ``filter_codes``: look-ups, and bytes of codes, terms and tables."""
+    rows = _rows_of_chains(given["ends"], given["first"], given["last"])
+    n_look_ups = rows * given["m"]
+    tables = given["tables"].size * given["tables"].dtype.itemsize
+    return n_look_ups, n_look_ups, n_look_ups + 4 * rows + tables
+
+
+def _rows_of_chains(ends, first, last):
+    """The places of all queries in some of the panels of their chains."""
+    ends = ends.copy_to_host()[:, -1]
+    return 64 * int((np.clip(ends, first, last) - first).sum())
 
 
 def _python(kernel):
@@ -204,7 +236,9 @@ class _Device:
 
         self._compat, self._run = _compat, run
         self._read, self._multiply = _gpu_kernels.read, _gpu_kernels.multiply
+        self._look_up = _gpu_kernels.look_up
         self.flop_a_step = _gpu_kernels.FLOP_A_STEP
+        self.look_ups_a_step = _gpu_kernels.LOOK_UPS_A_STEP
         self._sums = _compat.to_device(np.zeros(_BLOCKS * _THREADS, np.float32))
         self._steps_a_ms = 1.0
         if not run.options.sim:
@@ -222,6 +256,9 @@ class _Device:
 
     def multiply_launch(self, n_blocks, n_steps):
         return self._multiply, n_blocks, _THREADS, n_steps, self._sums
+
+    def look_up_launch(self, n_blocks, n_steps):
+        return self._look_up, n_blocks, _THREADS, n_steps, self._sums
 
     def ms_of(self, launches):
         """The time of some launches, one after the other: the median."""

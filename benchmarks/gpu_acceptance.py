@@ -191,13 +191,16 @@ def same_as_cpu(run):
     n, nq = (100, 2) if run.options.sim else (200_000, 1000)
     lists = {"nlist": 2, "nprobe": 1} if run.options.sim else {"nlist": 300}
     lists = {**lists, "max_iter": 2, "random_state": 0}
-    codes = {"nbits": 4, "m": 2} if run.options.sim else {"nbits": 8, "m": 4}
-    X, Q = clustered(n, nq, 16)
+    # Tables of float32 and of float16.
+    codes = [{"nbits": 8, "m": 4}, {"nbits": 8, "m": 20}]
+    if run.options.sim:
+        codes = [{"nbits": 4, "m": 2}]
+    X, Q = clustered(n, nq, 20)
     rows = []
     for cls, params in (
         (FlatL2Neighbors, {}),
         (IVFFlatNeighbors, lists),
-        (IVFPQNeighbors, {**lists, **codes}),
+        *((IVFPQNeighbors, {**lists, **parts}) for parts in codes),
     ):
         answers = []
         for fit, search in (("cpu", "cpu"), ("cpu", "cuda"), ("cuda", "cpu")):
@@ -210,6 +213,7 @@ def same_as_cpu(run):
         rows.append(
             {
                 "estimator": cls.__name__,
+                "m": params.get("m", ""),
                 "fit on CPU, searched on GPU": same[0],
                 "fit on GPU, searched on CPU": same[1],
             }

@@ -200,7 +200,8 @@ def empty_pq_index(centroids, codewords, nbits, dtype):
     codewords = pair_codewords(codewords) if nbits == 4 else codewords
     codewords = _repeat_first(codewords, CODEWORDS)
     codebooks, halves = arrange_codebooks(codewords)
-    lengths = np.sqrt(2.0 * halves.astype(np.float64))
+    # Not from their halves: squares of the shortest are nothing in float32.
+    lengths = np.linalg.norm(codewords.astype(np.float64), axis=2)
     return IVFPQIndex(
         centroids=centroids,
         lists=empty_lists(len(centroids.X)),

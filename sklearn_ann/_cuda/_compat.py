@@ -27,10 +27,12 @@ __all__ = [
     "check_device",
     "copy_to_gpu_of",
     "copy_to_host",
+    "copy_wide",
     "cuda",
     "device",
     "device_in_use",
     "empty",
+    "float16",
     "float32",
     "float64",
     "float_of",
@@ -160,7 +162,7 @@ def launch(function, grid, block, *args):
 
 if IS_SIMULATED:
     # Those of Numba, called as functions, are ten times slower.
-    from numpy import float32, float64, int32, int64
+    from numpy import float16, float32, float64, int32, int64
 
     def add_exactly_rounded(a, b):
         return a + b
@@ -192,11 +194,20 @@ if IS_SIMULATED:
         assert i % 4 == 0, "loads of 16 bytes are aligned"
         return array[i], array[i + 1], array[i + 2], array[i + 3]
 
+    def copy_wide(source, i, target, j):
+        n = 16 // source.itemsize
+        assert i % n == j % n == 0, "copies of 16 bytes are aligned"
+        assert source.dtype == target.dtype
+        for step in range(n):
+            target[j + step] = source[i + step]
+
 else:
     from llvmlite import ir
     from numba import float32, float64, int32, int64
     from numba.cuda import cgutils, libdevice
     from numba.cuda.extending import intrinsic
+
+    float16 = types.float16
 
     # A product and a sum that the compiler does not fuse into one operation.
     add_exactly_rounded = libdevice.dadd_rn
@@ -208,6 +219,15 @@ else:
     # A float32 and the int32 of the same bits.
     bits_of, float_of = libdevice.float_as_int, libdevice.int_as_float
 
+    def _four_at(context, builder, array_type, array, i, dtype):
+        """Where four numbers of 32 bits are, from number i of a 1-D array on."""
+        struct = context.make_array(array_type)(context, builder, value=array)
+        pointer = cgutils.get_item_pointer(
+            context, builder, array_type, struct, [i], wraparound=False
+        )
+        four = ir.VectorType(context.get_data_type(dtype), 4)
+        return builder.bitcast(pointer, ir.PointerType(four, pointer.type.addrspace))
+
     @intrinsic
     def load4(typingctx, array, i):
         """Four numbers of 32 bits of a 1-D array from number i on, in one load.
@@ -218,19 +238,30 @@ else:
 
         def generate(context, builder, signature, args):
             array_type = signature.args[0]
-            struct = context.make_array(array_type)(context, builder, value=args[0])
-            pointer = cgutils.get_item_pointer(
-                context, builder, array_type, struct, [args[1]], wraparound=False
-            )
-            four = ir.VectorType(context.get_data_type(array_type.dtype), 4)
-            wide = builder.bitcast(
-                pointer, ir.PointerType(four, pointer.type.addrspace)
-            )
-            vector = builder.load(wide, align=16)
+            four = _four_at(context, builder, array_type, *args, array_type.dtype)
+            vector = builder.load(four, align=16)
             items = [
                 builder.extract_element(vector, ir.Constant(ir.IntType(32), n))
                 for n in range(4)
             ]
             return context.make_tuple(builder, signature.return_type, items)
+
+        return signature, generate
+
+    @intrinsic
+    def copy_wide(typingctx, source, i, target, j):
+        """Copy 16 bytes of a 1-D array, from number i on, to number j of another one.
+
+        Both have one dtype and start at multiples of 16 bytes, as numbers i and j do.
+        """
+        signature = types.void(source, types.int64, target, types.int64)
+
+        def generate(context, builder, signature, args):
+            source_type, _, target_type, _ = signature.args
+            four = _four_at(context, builder, source_type, *args[:2], types.int32)
+            vector = builder.load(four, align=16)
+            four = _four_at(context, builder, target_type, *args[2:], types.int32)
+            builder.store(vector, four, align=16)
+            return context.get_dummy_value()
 
         return signature, generate

@@ -24,7 +24,7 @@ from sklearn_ann._cuda._image import (
 )
 from sklearn_ann._cuda._knn import knn_of
 from sklearn_ann._cuda._pq_codes import codes_of, decode_panels, measure_codes
-from sklearn_ann._cuda._pq_filter import PANELS_OF_BLOCK, filter_codes
+from sklearn_ann._cuda._pq_filter import FILTERS, PANELS_OF_BLOCK, table_dtype
 from sklearn_ann._cuda._pq_filter import THREADS as FILTER_THREADS
 from sklearn_ann._cuda._pq_tables import (
     BOUND,
@@ -45,7 +45,8 @@ class _Queries(NamedTuple):
     n: int
     Q: Any  # (n, d)  float
     norms: Any  # (n,)  float32  errors of values: see ``_pq_tables.BOUND``
-    tables: Any  # (n * m * 256,)  float32
+    tables: Any  # (n * m * 256,)  float32 or float16
+    scales: Any  # (n,)  float32  what entries of the tables are multiplied by
     shifts: Any  # (n, nprobe)  float32
 
 
@@ -76,31 +77,34 @@ class ProbedCodes(Probed):
         of_queries = np.abs(shifts).max(axis=1), known.max(axis=1), origins
         padded = -(-n // TOGETHER) * TOGETHER
         vectors, centred = to_device(Q), empty(m * dsub * padded, np.float32)
-        errors, thresholds = empty(n, np.float32), empty(n, np.float32)
+        scales, errors, thresholds = (empty(n, np.float32) for _ in range(3))
+        tables = empty(n * m * CODEWORDS, table_dtype(m))
+        rounding = float(np.finfo(tables.dtype).eps) / 2
         launch(
             centre, -(-n // (CENTRE_THREADS // WARP)), CENTRE_THREADS,
             vectors, image.center, image.radii, dsub, image.largest_term,
-            *map(to_device, of_queries), sqradius, padded, centred, errors, thresholds,
+            *map(to_device, of_queries), sqradius, rounding, padded,
+            centred, scales, errors, thresholds,
         )  # fmt: skip
-        tables = empty(n * m * CODEWORDS, np.float32)
         launch(
             fill_tables, padded // TOGETHER * m, CODEWORDS,
-            centred, padded, image.codebooks, m, tables,
+            centred, scales, padded, image.codebooks, m, tables,
         )  # fmt: skip
-        return _Queries(n, vectors, errors, tables, to_device(narrow)), thresholds
+        tables = tables, scales, to_device(narrow)
+        return _Queries(n, vectors, errors, *tables), thresholds
 
     def visit(self, queries, first, last, thresholds, lists):
         """Append to the lists what is below the thresholds in some tiles."""
         image = self._image
-        operands = queries.tables, len(image.radii), image.codes, image.terms
-        operands = *operands, queries.shifts, thresholds
+        operands = queries.tables, queries.scales, len(image.radii)
+        operands = *operands, image.codes, image.terms, queries.shifts, thresholds
         outputs = lists.starts, lists.counts, lists.lows, lists.uppers, lists.places
         most = MOST_BLOCKS * PANELS_OF_BLOCK
         for start in range(2 * first, 2 * last, most):
             end = min(2 * last, start + most)
             grid = queries.n, -(-(end - start) // PANELS_OF_BLOCK)
             launch(
-                filter_codes, grid, FILTER_THREADS,
+                FILTERS[queries.tables.dtype], grid, FILTER_THREADS,
                 *operands, *self.chains, start, end, *outputs,
             )  # fmt: skip
 
@@ -165,7 +169,8 @@ def _route_of(Q, index, probes, known):
     """Routes of some queries, and the bytes that one takes."""
     image, d = codes_of(index), Q.shape[1]
     m, dsub, _ = image.codebooks.shape
-    n_bytes = d * Q.itemsize + 4 * m * (dsub + CODEWORDS) + 12 * probes.shape[1]
+    n_bytes = d * Q.itemsize + 4 * m * dsub + 12 * probes.shape[1]
+    n_bytes += table_dtype(m).itemsize * m * CODEWORDS
 
     def route_of(start, stop):
         some = probes[start:stop], known[start:stop]

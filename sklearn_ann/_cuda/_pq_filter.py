@@ -6,17 +6,21 @@ once, and four threads the 64 bytes of a part, which are the sectors that memory
 
 Entries are looked up in shared memory, where the lanes of a warp wait for each other
 only if their codes are in the same bank, and elsewhere for each other's cache lines. It
-holds 16 parts of the table at a time, and a thread keeps its sums meanwhile: any number
-of parts is searched in the same way, and always by floats.
+holds 16 parts of a table of float32 at a time, or 32 of one of float16, and a thread
+keeps its sums meanwhile, in float32: any number of parts is searched in the same way.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from sklearn_ann._cuda._compat import (
+    copy_wide,
     cuda,
     device,
+    float16,
     float32,
     int32,
     kernel,
@@ -28,10 +32,16 @@ from sklearn_ann._layout import CODEWORDS, PANEL
 
 THREADS = 256
 
-# Parts of a table in shared memory: 16 KB, of which an SM has room for one for each
-# block that its threads allow.
-_PARTS = 16
-ENTRIES = _PARTS * CODEWORDS
+# Bytes of a table in shared memory, of which an SM has room for so many for each block
+# that its threads allow.
+_ROOM = 16 * 1024
+
+# Up to so many parts, those that fit there at once, entries are float32; beyond it they
+# are float16. That is an estimate: the lanes of a warp hit the same bank less often,
+# a look-up takes 2.8 accesses instead of 3.2 if codes are random, and half as much is
+# copied, for a conversion each and some more candidates. ``gpu_acceptance.py`` measures
+# both.
+MOST_FLOATS = _ROOM // (4 * CODEWORDS)
 
 # Rows of a thread: the codes of a load of 16 bytes.
 _ROWS = 16
@@ -43,73 +53,103 @@ PANELS_OF_BLOCK = THREADS // _THREADS_OF_PANEL
 INFINITY = float32(math.inf)
 
 
+def table_dtype(m):
+    """That of the entries of tables with m parts."""
+    return np.dtype(np.float32 if m <= MOST_FLOATS else np.float16)
+
+
 @device
 def _add_entries(sums, first, entries, at, word):
     """Add the entries of four codes, the bytes of a word, to four sums."""
-    sums[first] += entries[at + (word & 255)]
-    sums[first + 1] += entries[at + (word >> 8 & 255)]
-    sums[first + 2] += entries[at + (word >> 16 & 255)]
-    sums[first + 3] += entries[at + (word >> 24 & 255)]
+    sums[first] += float32(entries[at + (word & 255)])
+    sums[first + 1] += float32(entries[at + (word >> 8 & 255)])
+    sums[first + 2] += float32(entries[at + (word >> 16 & 255)])
+    sums[first + 3] += float32(entries[at + (word >> 24 & 255)])
 
 
-@kernel
-def filter_codes(
-    tables,      # IN    (n * m * 256,)    float32  see ``_pq_tables``
-    m,           # IN    int               parts
-    codes,       # IN    (n_panels * m * 16,)  int32  four codes of a part each
-    terms,       # IN    (n_panels * 64,)  float32  +inf: no row
-    shifts,      # IN    (n, nprobe)       float32  of each list that a query probes
-    thresholds,  # IN    (n,)              float32  NaN: nothing is a candidate
-    panels,      # IN    (n_panels,)       int32    see Chains
-    offsets,     # IN    (nlist + 1,)      int64
-    probes,      # IN    (n, nprobe)       int32
-    ends,        # IN    (n, nprobe)       int32
-    first,       # IN    int               panels of the chains: block (x, y) takes 64
-    last,        # IN    int               for query x
-    starts,      # IN    (n + 1,)          int64
-    counts,      # INOUT (n,)              int32
-    lows,        # OUT   (n_candidates,)   float32
-    uppers,      # OUT   (n_candidates,)   float32
-    places,      # OUT   (n_candidates,)   int32
-):
-    entries = cuda.shared.array(ENTRIES, float32)
-    sums = cuda.local.array(_ROWS, float32)
-    query, t = cuda.blockIdx.x, cuda.threadIdx.x
-    visited = first + cuda.blockIdx.y * PANELS_OF_BLOCK + t // _THREADS_OF_PANEL
-    quad = t % _THREADS_OF_PANEL * 4
-    probe, panel = -1, int32(0)
-    if visited < last:
-        probe = probe_of_chain(ends, query, visited)
-    if probe >= 0:
-        panel = panel_of_probe(panels, offsets, probes, ends, query, probe, visited)
-    for i in range(_ROWS):
-        sums[i] = float32(0)
-    for part in range(0, m, _PARTS):
-        n_parts = min(_PARTS, m - part)
-        cuda.syncthreads()
-        table_at = (query * m + part) * CODEWORDS
-        for item in range(4 * t, n_parts * CODEWORDS, 4 * THREADS):
-            four = load4(tables, table_at + item)
-            for i in range(4):
-                entries[item + i] = four[i]
-        cuda.syncthreads()
+@device
+def _add_parts(sums, entries, n_parts, codes, at):
+    """Add the entries of some parts to the sums of 16 rows, with codes from `at` on."""
+    for j in range(n_parts):
+        w0, w1, w2, w3 = load4(codes, at + j * WORDS)
+        _add_entries(sums, 0, entries, j * CODEWORDS, w0)
+        _add_entries(sums, 4, entries, j * CODEWORDS, w1)
+        _add_entries(sums, 8, entries, j * CODEWORDS, w2)
+        _add_entries(sums, 12, entries, j * CODEWORDS, w3)
+
+
+@device
+def _copy_entries(tables, at, entries, n):
+    """Copy n entries, from `at` on, to shared memory."""
+    at_once = 16 // entries.itemsize
+    for i in range(cuda.threadIdx.x * at_once, n, THREADS * at_once):
+        copy_wide(tables, at + i, entries, i)
+
+
+def _filter_for(entry, n_entries):
+    """The kernel for entries of a type, of which so many are in shared memory."""
+    most_parts = n_entries // CODEWORDS
+
+    @kernel
+    def filter_codes(
+        tables,      # IN    (n * m * 256,)    entry    see ``_pq_tables``
+        scales,      # IN    (n,)              float32  what entries are multiplied by
+        m,           # IN    int               parts
+        codes,       # IN    (n_panels * m * 16,)  int32  four codes of a part each
+        terms,       # IN    (n_panels * 64,)  float32  +inf: no row
+        shifts,      # IN    (n, nprobe)       float32  of each list a query probes
+        thresholds,  # IN    (n,)              float32  NaN: nothing is a candidate
+        panels,      # IN    (n_panels,)       int32    see Chains
+        offsets,     # IN    (nlist + 1,)      int64
+        probes,      # IN    (n, nprobe)       int32
+        ends,        # IN    (n, nprobe)       int32
+        first,       # IN    int               panels of the chains: block (x, y)
+        last,        # IN    int               takes 64 for query x
+        starts,      # IN    (n + 1,)          int64
+        counts,      # INOUT (n,)              int32
+        lows,        # OUT   (n_candidates,)   float32
+        uppers,      # OUT   (n_candidates,)   float32
+        places,      # OUT   (n_candidates,)   int32
+    ):
+        entries = cuda.shared.array(n_entries, entry, alignment=16)
+        sums = cuda.local.array(_ROWS, float32)
+        query, t = cuda.blockIdx.x, cuda.threadIdx.x
+        visited = first + cuda.blockIdx.y * PANELS_OF_BLOCK + t // _THREADS_OF_PANEL
+        quad = t % _THREADS_OF_PANEL * 4
+        probe, panel = -1, int32(0)
+        if visited < last:
+            probe = probe_of_chain(ends, query, visited)
         if probe >= 0:
-            at = (panel * m + part) * WORDS + quad
-            for j in range(n_parts):
-                w0, w1, w2, w3 = load4(codes, at + j * WORDS)
-                _add_entries(sums, 0, entries, j * CODEWORDS, w0)
-                _add_entries(sums, 4, entries, j * CODEWORDS, w1)
-                _add_entries(sums, 8, entries, j * CODEWORDS, w2)
-                _add_entries(sums, 12, entries, j * CODEWORDS, w3)
-    if probe >= 0:
-        threshold, shift = thresholds[query], shifts[query, probe]
-        for i in range(0, _ROWS, 4):
-            first_place = panel * PANEL + quad * 4 + i
-            of_rows = load4(terms, first_place)
-            for row in range(4):
-                value = (shift + of_rows[row]) + sums[i + row]
-                if value <= threshold and of_rows[row] < INFINITY:
-                    slot = starts[query] + cuda.atomic.add(counts, query, 1)
-                    if slot < starts[query + 1]:
-                        lows[slot], uppers[slot] = value, value
-                        places[slot] = first_place + row
+            panel = panel_of_probe(panels, offsets, probes, ends, query, probe, visited)
+        for i in range(_ROWS):
+            sums[i] = float32(0)
+        for part in range(0, m, most_parts):
+            n_parts = min(most_parts, m - part)
+            table_at = (query * m + part) * CODEWORDS
+            cuda.syncthreads()
+            _copy_entries(tables, table_at, entries, n_parts * CODEWORDS)
+            cuda.syncthreads()
+            if probe >= 0:
+                codes_at = (panel * m + part) * WORDS + quad
+                _add_parts(sums, entries, n_parts, codes, codes_at)
+        if probe >= 0:
+            threshold, shift = thresholds[query], shifts[query, probe]
+            unit = float32(1) / scales[query]
+            for i in range(0, _ROWS, 4):
+                place = panel * PANEL + quad * 4 + i
+                of_rows = load4(terms, place)
+                for row in range(4):
+                    value = (shift + of_rows[row]) + sums[i + row] * unit
+                    if value <= threshold and of_rows[row] < INFINITY:
+                        slot = starts[query] + cuda.atomic.add(counts, query, 1)
+                        if slot < starts[query + 1]:
+                            lows[slot], uppers[slot] = value, value
+                            places[slot] = place + row
+
+    return filter_codes
+
+
+FILTERS = {
+    np.dtype(np.float32): _filter_for(float32, _ROOM // 4),
+    np.dtype(np.float16): _filter_for(float16, _ROOM // 2),
+}

@@ -6,30 +6,37 @@ residual of a row and z the centre of the centroids,
     |q - (c + r)|^2  =  |q - c|^2  +  (|r|^2 + 2 (c - z).r)  -  2 (q - z).r,
 
 which is known from probing, plus the term of the row, plus m entries of the table of
-the query. Here all is float32, so an origin is taken off first: a shift is what is
-known of a list minus the origin of its query, and a *value* is computed as
+the query. Here all is float32 at best, so an origin is taken off first: a shift is what
+is known of a list minus the origin of its query. Entries may be float16, which knows
+little of small and nothing of large numbers, so they are multiplied by a power of two,
+the scale of their query. A *value* is computed in float32 as
 
-    v  =  (shift + term) + (entry_1 + ... + entry_m).
+    v  =  (shift + term) + (entry_1 + ... + entry_m) / scale.
 
 Let D be the squared distance to the decoded row, as ``sqdist`` measures it. With u =
-2^-24, the rounding unit, parts of s features, rho_j the largest length of a codeword of
-part j, and
+2^-24, the rounding unit, w that of entries, 2^-24 or 2^-11, parts of s features, rho_j
+the largest length of a codeword of part j, and
 
-    R  =  largest |shift|  +  largest |term|  +  sum_j |2 (q - z)_j| rho_j,
+    T  =  sum_j |2 (q - z)_j| rho_j,        R  =  largest |shift| + largest |term| + T,
 
-v differs from D - origin by at most E = 4 u (s + m + 16) R + 2^-53 (d + 64) K, where K
-is the largest |q - c|^2:
+v differs from D - origin by at most E = 4 u (s + m + 16) R + w T + 2^-53 (d + 64) K,
+where K is the largest |q - c|^2:
 
 - an entry is at most |2 (q - z)_j| rho_j. Its factor q - z is rounded once, and the s
-  products and sums once each: (s + 1) u of the third part of R;
-- m - 1 sums of entries, (m - 1) u of it;
+  products and sums once each: (s + 1) u of T;
+- it is stored with one more rounding: w of T, the second part of E. The largest bound
+  of an entry times the scale is between 2^14 and 2^15. So none overflows, and what is
+  below 2^-14, subnormal in float16, is rounded by 2^-25 at most, 2^-39 of that bound:
+  for m entries at most 2^-17 of the first part of E;
+- m - 1 sums of entries, (m - 1) u of T. Their division by a power of two is exact;
 - the shift and the term are rounded to float32, and the last two sums: 3 u of R;
-- |q - c|^2 and D are sums of d squares in float64: the second part of E, and that of D
+- |q - c|^2 and D are sums of d squares in float64: the third part of E, and that of D
   which grows with |r|^2 is far less than what is left of the first.
 
-So less than half of E is needed. The other half pays for what is rounded when E, and
-thresholds made of it, become float32. What underflows is less than TINY for each value,
-if each |2 (q - z)_j| counts for TINY more.
+So little more than a quarter of the first part is needed. What is left of it pays for
+errors of errors, and for what is rounded when E, and thresholds made of it, become
+float32. What underflows is less than TINY for each value, if each |2 (q - z)_j| counts
+for TINY more. That goes for entries too small for such a scale: it is 2^100 at most.
 
 A query with R beyond FARTHEST has no tables: zeros, and an infinite E, so that all its
 rows are measured. One that is not finite, or not in float32 once it is centred, finds
@@ -44,6 +51,7 @@ from sklearn_ann._cuda._compat import (
     FULL_WARP,
     WARP,
     cuda,
+    device,
     float32,
     float64,
     kernel,
@@ -59,6 +67,9 @@ FARTHEST = 2.0**120
 
 TINY = 2.0**-100
 
+# Scaled entries are below 2^15, and scales at most 2^100.
+_ENTRY_BITS, _MOST_SCALE_BITS = 15, 100
+
 # A value is both bounds of a distance, but for the error of its query, which takes the
 # place of the squared length: D - E <= v <= D + E.
 BOUND = Bound(keep=1.0, tiny=TINY, twice=2.0)
@@ -69,6 +80,13 @@ CENTRE_THREADS = 128
 
 # Queries of a block of ``fill_tables``: an entry of a codebook is read once for them.
 TOGETHER = 8
+
+
+@device
+def _scale_for(largest):
+    """The power of two that entries up to a length are multiplied by."""
+    _, bits = math.frexp(largest)
+    return float32(math.ldexp(1.0, min(_ENTRY_BITS - bits, _MOST_SCALE_BITS)))
 
 
 @kernel
@@ -83,40 +101,44 @@ def centre(
                    #                              centroid
     origins,       # IN   (n,)           float64
     sqradius,      # IN   float
+    rounding,      # IN   float          the rounding unit of entries
     padded,        # IN   int            queries with padding, a multiple of TOGETHER
     centred,       # OUT  (m * dsub * padded,)  float32  side by side for each feature;
                    #                              zeros past d, and if there is no table
+    scales,        # OUT  (n,)           float32  powers of two
     errors,        # OUT  (n,)           float32  NaN for a query that finds nothing
     thresholds,    # OUT  (n,)           float32  of values within the radius
 ):
-    """Queries minus the centre, their errors and thresholds; a warp has a query."""
+    """Queries minus the centre, scales, errors and thresholds; a warp has a query."""
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     query = cuda.blockIdx.x * (cuda.blockDim.x // WARP) + warp
     n, d = Q.shape
     if query < n:
         m = radii.shape[0]
-        scale, is_finite = float64(0), True
+        entries, largest, is_finite = float64(0), float64(0), True
         for j in range(lane, m, WARP):
             square = float64(0)
             for t in range(j * dsub, min(d, (j + 1) * dsub)):
                 value = float64(Q[query, t]) - center[t]
                 is_finite &= abs(value) <= _LARGEST
                 square += 4.0 * value * value
-            scale += (math.sqrt(square) + TINY) * radii[j]
+            entry = (math.sqrt(square) + TINY) * radii[j]
+            entries, largest = entries + entry, max(largest, entry)
         offset = WARP // 2
         while offset > 0:
-            scale += cuda.shfl_xor_sync(FULL_WARP, scale, offset)
+            entries += cuda.shfl_xor_sync(FULL_WARP, entries, offset)
+            largest = max(largest, cuda.shfl_xor_sync(FULL_WARP, largest, offset))
             offset >>= 1
         is_finite = cuda.all_sync(FULL_WARP, is_finite)
-        scale += largest_term + spans[query]
-        has_table = is_finite and scale <= FARTHEST
+        summands = entries + largest_term + spans[query]
+        has_table = is_finite and summands <= FARTHEST
         for t in range(lane, m * dsub, WARP):
             value = float64(0)
             if has_table and t < d:
                 value = float64(Q[query, t]) - center[t]
             centred[t * padded + query] = float32(value)
         if lane == 0:
-            error = scale * (dsub + m + 16) * 2.0**-22
+            error = summands * (dsub + m + 16) * 2.0**-22 + entries * rounding
             error += 2.0**-53 * (d + 64) * farthest[query]
             threshold = sqradius - origins[query] + error + TINY
             threshold += abs(threshold) * 2.0**-22
@@ -124,6 +146,7 @@ def centre(
                 error = math.inf if is_finite else NAN
             if not has_table or sqradius == math.inf:
                 threshold = error + math.inf
+            scales[query] = _scale_for(largest if has_table else float64(1))
             errors[query] = float32(error * (1 + 2.0**-22))
             thresholds[query] = float32(threshold)
 
@@ -131,10 +154,11 @@ def centre(
 @kernel
 def fill_tables(
     centred,    # IN   (m * dsub * padded,)  float32
+    scales,     # IN   (n,)             float32
     padded,     # IN   int
     codebooks,  # IN   (m, dsub, 256)   float32
     m,          # IN   int
-    tables,     # OUT  (n * m * 256,)   float32  -2 (q - z).codeword
+    tables,     # OUT  (n * m * 256,)   float32 or float16  -2 (q - z).codeword * scale
 ):
     """A thread has an entry of one part, for 8 queries."""
     products = cuda.local.array(TOGETHER, float32)
@@ -152,4 +176,4 @@ def fill_tables(
     for i in range(TOGETHER):
         if first + i < n:
             at = ((first + i) * m + j) * CODEWORDS + code
-            tables[at] = float32(-2) * products[i]
+            tables[at] = float32(-2) * scales[first + i] * products[i]

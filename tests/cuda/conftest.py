@@ -1,5 +1,6 @@
 """Fixtures of the CUDA tests. One process has one backend: see ``cuda_lane``."""
 
+import numpy as np
 import pytest
 
 
@@ -26,6 +27,14 @@ def n_at_once(request, monkeypatch):
     most = 0 if request.param == "many" else 10**6
     monkeypatch.setattr("sklearn_ann._cuda._filter.MOST_FEW", most)
     return request.param
+
+
+@pytest.fixture(params=["float32", "float16"])
+def table_dtype(request, monkeypatch):
+    """Both kernels of the filter of codes, however many parts there are."""
+    most = 0 if request.param == "float16" else 10**6
+    monkeypatch.setattr("sklearn_ann._cuda._pq_filter.MOST_FLOATS", most)
+    return np.dtype(request.param)
 
 
 @pytest.fixture

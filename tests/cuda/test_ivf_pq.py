@@ -56,14 +56,14 @@ def assert_same_as_cpu(backend, index, Q, k, nprobe=2, alone=None):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS, ids=vector_kinds.name)
-def test_neighbors_are_those_of_the_cpu(kind, dtype, backend, rng):
+def test_neighbors_are_those_of_the_cpu(kind, dtype, backend, table_dtype, rng):
     cuda_lane.set_order(cuda_lane.ORDERS[-1])
     X, Q = vector_kinds.make(kind, dtype, rng, 260, 3, 5)
     assert_same_as_cpu(backend, fitted(X), Q, 4, alone=1)
 
 
-# (rows, features, parts, bits, neighbours): around a warp (32 features), the parts of a
-# table in shared memory (16), pairs of codes without a second one, empty places.
+# (rows, features, parts, bits, neighbours): around a warp (32 features), pairs of codes
+# without a second one, empty places.
 SIZES = [
     (70, 1, 1, 8, 1),
     (300, 7, 3, 5, 10),
@@ -81,6 +81,15 @@ def test_every_size(size, backend, rng):
     assert_same_as_cpu(backend, fitted(X, m=m, nbits=nbits), Q, k)
 
 
+# Around the parts that fit into shared memory at a time, of float32 and of float16.
+@pytest.mark.parametrize("m", [16, 17, 32, 33])
+@pytest.mark.parametrize("nbits", [4, 8])
+def test_parts_around_those_in_shared_memory(nbits, m, backend, table_dtype, rng):
+    m *= 2 if nbits == 4 else 1
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 90, 3, m)
+    assert_same_as_cpu(backend, fitted(X, m=m, nbits=nbits), Q, 5)
+
+
 @pytest.fixture
 def short_lists(monkeypatch):
     """Lists so short that a chain of some panels has rounds, and that they overflow."""
@@ -88,7 +97,7 @@ def short_lists(monkeypatch):
 
 
 @pytest.mark.parametrize("order", cuda_lane.ORDERS)
-def test_every_order_gives_the_same(order, backend, short_lists, rng):
+def test_every_order_gives_the_same(order, backend, short_lists, table_dtype, rng):
     cuda_lane.set_order(order)
     X, Q = vector_kinds.make(vector_kinds.bits, np.float32, rng, 400, 2, 5)
     index = fitted(X, nlist=2, m=2)
@@ -105,7 +114,7 @@ def test_chains_longer_than_a_block_visits(backend, rng):
 
 @pytest.mark.parametrize("n_bytes", [10**9, 50_000], ids=["at once", "in parts"])
 def test_lists_that_overflow_lose_no_neighbor(
-    n_bytes, backend, short_lists, rng, monkeypatch
+    n_bytes, backend, short_lists, table_dtype, rng, monkeypatch
 ):
     X = np.full((400, 3), 3.7)
     X[::7] += 1e-3 * rng.standard_normal((58, 3))
@@ -154,12 +163,34 @@ def assert_exact(backend, index, Q, k):
 
 
 @pytest.mark.parametrize("scale", [1e3, 1e15, 1e36])
-def test_answers_are_exact_for_queries_far_away(scale, backend, rng):
+def test_answers_are_exact_for_queries_far_away(scale, backend, table_dtype, rng):
     index = fitted(rng.standard_normal((200, 4)))
     assert_exact(backend, index, scale * rng.standard_normal((3, 4)), 5)
 
 
-def test_answers_are_exact_for_lists_farther_apart_than_float32_tells(backend, rng):
+@pytest.mark.parametrize("scale", [1e-40, 1e-25, 1e-15, 1e-7, 1e7, 1e14])
+def test_answers_are_exact_for_data_of_any_scale(scale, backend, table_dtype, rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float64, rng, 200, 3, 4)
+    assert_exact(backend, fitted(scale * X), scale * Q, 5)
+
+
+def test_answers_are_exact_for_codewords_with_squares_below_float32(
+    backend, table_dtype, rng
+):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float64, rng, 200, 3, 4)
+    X[:, :2] *= 1e-26
+    index = fitted(X, m=2, nbits=5)
+    # Such rows all get the first code. The terms are those of any other one, too.
+    codes = index.codes.copy()
+    codes[:, 0] = rng.integers(0, 32, codes[:, 0].shape)
+    # The entries of the second part are even smaller than those of the first.
+    Q[:, 2:] = index.centroids.center[2:]
+    assert_exact(backend, index._replace(codes=codes), Q, 20)
+
+
+def test_answers_are_exact_for_lists_farther_apart_than_float32_tells(
+    backend, table_dtype, rng
+):
     X = rng.standard_normal((120, 4))
     X[60:] += 1e25
     index = fitted(X, nlist=2)
@@ -174,7 +205,7 @@ def test_queries_beyond_float32_are_an_error(rng):
 
 
 @pytest.mark.parametrize("sqradius", [0.0, 2.0, np.inf])
-def test_hits_within_a_radius(sqradius, backend, rng):
+def test_hits_within_a_radius(sqradius, backend, table_dtype, rng):
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 140, 3, 3)
     index = fitted(X)
     _, probes = _cpu.knn(Q, index.centroids, 3, 1)
@@ -185,7 +216,7 @@ def test_hits_within_a_radius(sqradius, backend, rng):
     assert_same(backend.radius_ivf_pq(*args), _cpu.radius_ivf_pq(*args))
 
 
-def test_hits_are_those_at_the_distance_itself(backend, rng):
+def test_hits_are_those_at_the_distance_itself(backend, table_dtype, rng):
     X, Q = vector_kinds.make(vector_kinds.far_from_origin, np.float64, rng, 140, 2, 3)
     index = fitted(X)
     known, probes = _cpu.knn(Q, index.centroids, 2, 1)

@@ -40,20 +40,42 @@ def uploaded(index, Q):
 @pytest.mark.parametrize("scale", [1.0, 1e12], ids=["near", "far"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS, ids=vector_kinds.name)
-def test_values_are_off_by_no_more_than_their_error(kind, dtype, scale, rng):
+def test_values_are_off_by_no_more_than_their_error(
+    kind, dtype, scale, table_dtype, rng
+):
     X, Q = vector_kinds.make(kind, dtype, rng, 70, 4, 5)
     Q[:2] = (scale * Q[:2].astype(np.float64)).astype(dtype)
-    assert_values_are_bounded(fitted(X), Q)
+    errors_of_values(fitted(X), Q)
+
+
+@pytest.mark.parametrize("scale", [1e-40, 1e-25, 1e-15, 1e-7, 1e-3, 1e3, 1e7, 1e14])
+def test_tables_of_any_scale(scale, table_dtype, rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float64, rng, 70, 4, 5)
+    errors_of_values(fitted(scale * X), scale * Q)
 
 
 @pytest.mark.parametrize("order", cuda_lane.ORDERS)
-def test_any_number_of_parts_is_summed_up(order, rng):
+def test_any_number_of_parts_is_summed_up(order, table_dtype, rng):
     cuda_lane.set_order(order)
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 4, 35)
-    assert_values_are_bounded(fitted(X, m=35, nbits=5), Q)
+    errors_of_values(fitted(X, m=35, nbits=5), Q)
 
 
-def assert_values_are_bounded(index, Q):
+def test_rounding_of_entries_can_reach_its_share_of_the_error():
+    # Entries of 1 + 2**-11, in the middle of two numbers of float16, all for one row.
+    m, codewords = 20, np.resize([-1.0, 1.0], (20, 256, 1)).astype(np.float32)
+    rows = np.vstack([np.ones((1, m)), -np.ones((1, m)), np.resize([-1, 1], (68, m))])
+    centroids = np.full((1, m), 0.5)
+    estimator = IVFPQNeighbors(m=m, n_jobs=1)
+    index = estimator._fit_lists(centroids + rows, centroids, codewords)._index
+    Q = centroids - (0.5 + 2.0**-12)
+    off, errors = errors_of_values(index, np.repeat(Q, 4, axis=0))
+    assert_array_equal(off.max(axis=1), m * 2.0**-11)
+    assert (errors < 1.05 * m * 2.0**-11).all()
+
+
+def errors_of_values(index, Q):
+    """By how much values are off, and by how much they may be."""
     route, queries, thresholds, known = uploaded(index, Q)
     lists = _image.empty_lists(_image.equal_starts(4, 4, 70))
     route.visit(queries, 0, route.n_tiles, thresholds, lists)
@@ -64,35 +86,53 @@ def assert_values_are_bounded(index, Q):
     wide = np.longdouble
     errors = queries.norms.copy_to_host().astype(wide)[:, None]
     assert np.isfinite(errors).all()
+    off = np.empty((4, 70), wide)
     for i in range(4):
         decoded = _cpu.decode_rows(places[i].astype(np.int64), index)
         sqdists = ((Q[i].astype(wide) - decoded.astype(wide)) ** 2).sum(axis=1)
-        off = np.abs(values[i].astype(wide) - (sqdists - wide(known[i, 0])))
-        assert (off <= errors[i] + wide(2.0**-100)).all()
+        off[i] = np.abs(values[i].astype(wide) - (sqdists - wide(known[i, 0])))
+    assert (off <= errors + wide(2.0**-100)).all()
+    return off, errors
 
 
-def test_errors_of_everyday_data_are_small(rng):
+def test_errors_of_everyday_data_are_small(table_dtype, rng):
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 4, 48)
     _, queries, _, known = uploaded(fitted(X, m=6), Q)
-    assert (queries.norms.copy_to_host() < 1e-3 * known[:, 0]).all()
+    most = 3e-3 if table_dtype == np.float16 else 1e-4
+    assert (queries.norms.copy_to_host() < most * known[:, 0]).all()
 
 
 @pytest.mark.parametrize("order", cuda_lane.ORDERS)
 @pytest.mark.parametrize("nbits", [4, 5])
-def test_tables_are_products_with_codewords(nbits, order, rng):
+def test_tables_are_products_with_codewords(nbits, order, table_dtype, rng):
     cuda_lane.set_order(order)
     X, Q = vector_kinds.make(vector_kinds.normal, np.float64, rng, 70, 9, 5)
     index = fitted(X, nbits=nbits)
-    tables = uploaded(index, Q)[1].tables.copy_to_host()
+    queries = uploaded(index, Q)[1]
+    tables, scales = queries.tables.copy_to_host(), queries.scales.copy_to_host()
+    assert tables.dtype == table_dtype
+    tables = tables.reshape(9, -1).astype(np.float64) / scales[:, None]
     m, _, dsub = index.codewords.shape
     centred = np.zeros((9, m * dsub))
     centred[:, :5] = Q - index.centroids.center
     parts = centred.reshape(9, m, 1, dsub)
     expected = -2 * (parts * index.codewords).sum(axis=3)
-    assert_allclose(tables.reshape(9, m, 256), expected, rtol=1e-5, atol=1e-5)
+    rtol = 1.01 * 2.0**-11 if table_dtype == np.float16 else 1e-5
+    assert_allclose(tables.reshape(9, m, 256), expected, rtol=rtol, atol=1e-5)
 
 
-def test_queries_without_a_table(rng):
+def test_more_parts_than_fit_into_shared_memory_are_of_float16(rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 2, 33)
+    for m, nbits, n_parts, dtype in [
+        *((16, 5, 16, np.float32), (17, 5, 17, np.float16)),
+        *((32, 4, 16, np.float32), (33, 4, 17, np.float16)),
+    ]:
+        index = fitted(X[:, :m], m=m, nbits=nbits)
+        tables = uploaded(index, Q[:, :m])[1].tables
+        assert (tables.size, tables.dtype) == (2 * n_parts * 256, dtype)
+
+
+def test_queries_without_a_table(table_dtype, rng):
     X = rng.standard_normal((70, 3))
     index = fitted(X)
     Q = np.vstack([X[:4], np.zeros((1, 3))])

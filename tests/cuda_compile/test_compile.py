@@ -29,6 +29,7 @@ for tool in ("ptxas", "nvdisasm"):
 
 from numba import cuda
 from numba.cuda import dispatcher
+from numba.np import numpy_support
 
 from sklearn_ann._cuda import (
     _distance,
@@ -44,8 +45,8 @@ from sklearn_ann._cuda import (
     _vectors,
 )
 
-f4, f8, i4, i8 = types.float32, types.float64, types.int32, types.int64
-u1 = types.uint8
+f2, f4, f8 = types.float16, types.float32, types.float64
+u1, i4, i8 = types.uint8, types.int32, types.int64
 ARCHITECTURES = [(8, 0), (9, 0)]
 
 
@@ -130,23 +131,6 @@ KERNELS = {
     "accumulate": Declared(
         _kmeans._accumulate, (array(f4, 2), array(i8), array(f8, 2)), 40, float64=True
     ),
-    "filter_codes": Declared(
-        _pq_filter.filter_codes,
-        (
-            *(array(f4), i8, array(i4), array(f4), array(f4, 2), array(f4)),
-            *(*_CHAINS, i8, i8, *_CANDIDATES),
-        ),
-        registers=64,
-        shared=4 * _pq_filter.ENTRIES,
-        wide_loads=("LDG.E.128",),
-    ),
-    "fill_tables": Declared(
-        _pq_tables.fill_tables,
-        (array(f4), i8, array(f4, 3), i8, array(f4)),
-        registers=40,
-        wide_loads=("LDG.E.128",),
-        multiply_share=0.17,
-    ),
     "nearest": Declared(
         _pq_codes._nearest,
         (array(f4, 2), array(f4), array(f4), i8, array(u1, 2)),
@@ -155,6 +139,24 @@ KERNELS = {
         multiply_share=0.4,
     ),
 }
+for entry in (f2, f4):
+    KERNELS[f"filter_codes_{entry}"] = Declared(
+        _pq_filter.FILTERS[numpy_support.as_dtype(entry)],
+        (
+            *(array(entry), array(f4), i8, array(i4), array(f4), array(f4, 2)),
+            *(array(f4), *_CHAINS, i8, i8, *_CANDIDATES),
+        ),
+        registers=64,
+        shared=16 * 1024,
+        wide_loads=("LDG.E.128", "STS.128"),
+    )
+    KERNELS[f"fill_tables_{entry}"] = Declared(
+        _pq_tables.fill_tables,
+        (array(f4), array(f4), i8, array(f4, 3), i8, array(entry)),
+        registers=40,
+        wide_loads=("LDG.E.128",),
+        multiply_share=0.17,
+    )
 for x in (f4, f8):
     KERNELS[f"encode_{x}"] = Declared(
         _vectors.encode,
@@ -178,7 +180,7 @@ for x in (f4, f8):
         _pq_tables.centre,
         (
             *(array(x, 2), array(f8), array(f8), i8, f8, array(f8), array(f8)),
-            *(array(f8), f8, i8, array(f4), array(f4), array(f4)),
+            *(array(f8), f8, f8, i8, *[array(f4)] * 4),
         ),
         registers=48,
         float64=True,
@@ -325,11 +327,13 @@ def test_exact_distances_are_not_fused(declared_and_compiled):
         assert not found["DFMA"]
 
 
-def test_a_look_up_takes_few_instructions(architecture, tmp_path):
-    declared = KERNELS["filter_codes"]
+@pytest.mark.parametrize(("entry", "most"), [(f2, 9), (f4, 8)])
+def test_a_look_up_takes_few_instructions(entry, most, architecture, tmp_path):
+    declared = KERNELS[f"filter_codes_{entry}"]
     compiled = compile_(declared, architecture, tmp_path)
-    hot = max(loops(compiled), key=lambda body: operations(body)["LDS"] / len(body))
+    load = "LDS.U16" if entry == f2 else "LDS"
+    hot = max(loops(compiled), key=lambda body: operations(body)[load] / len(body))
     found = operations(hot)
     # The codes of 16 rows, by one load.
-    assert (found["LDG.E.128"], found["LDS"], found["FADD"]) == (1, 16, 16)
-    assert len(hot) <= 8 * 16
+    assert (found["LDG.E.128"], found[load], found["FADD"]) == (1, 16, 16)
+    assert len(hot) <= most * 16
