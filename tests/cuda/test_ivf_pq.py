@@ -230,6 +230,15 @@ def test_hits_are_those_at_the_distance_itself(backend, table_dtype, rng):
 # -- refinement ----------------------------------------------------------------------
 
 
+def test_candidates_to_refine_are_those_of_the_cpu(backend, rng):
+    X, Q = vector_kinds.make(vector_kinds.duplicates, np.float32, rng, 260, 3, 5)
+    index = fitted(X)
+    known, probes = _cpu.knn(Q, index.centroids, 2, 1)
+    args = Q, index, probes, known, 7, 1
+    found, expected = backend.candidates_ivf_pq(*args), _cpu.candidates_ivf_pq(*args)
+    assert_array_equal(np.sort(found), np.sort(expected), strict=True)
+
+
 @pytest.mark.parametrize("memory", [10**9, 3000], ids=["at once", "in parts"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_candidates_are_measured_and_sorted(dtype, memory, backend, rng, monkeypatch):

@@ -34,12 +34,12 @@ from numba.np import numpy_support
 from sklearn_ann._cuda import (
     _distance,
     _filter,
-    _ivf_pq,
     _kmeans,
     _knn,
     _pq_codes,
     _pq_filter,
     _pq_tables,
+    _refine,
     _routes,
     _topk,
     _vectors,
@@ -193,7 +193,7 @@ for x in (f4, f8):
             float64=True,
         )
         KERNELS[f"measure_rows_{x}_{q}"] = Declared(
-            _ivf_pq._measure_rows,
+            _refine._measure_rows,
             (array(x, 2), array(q, 2), array(i4, 2), i8, array(i4), array(f8)),
             registers=96,
             float64=True,
@@ -319,7 +319,7 @@ def test_exact_distances_are_not_fused(declared_and_compiled):
     declared, compiled = declared_and_compiled
     if declared.function in (
         _distance.measure,
-        _ivf_pq._measure_rows,
+        _refine._measure_rows,
         _pq_codes.measure_codes,
     ):
         found = operations(compiled.instructions)

@@ -1,0 +1,70 @@
+"""Re-ranking: the best of some candidates, by their exact distances."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sklearn_ann._cuda._compat import WARP, cuda, empty, kernel, launch, to_device
+from sklearn_ann._cuda._distance import MEASURE_THREADS, sqdist
+from sklearn_ann._cuda._image import check_room, remember, split_rows
+from sklearn_ann._cuda._topk import NO_ROW, THREADS, select
+
+
+@kernel
+def _measure_rows(
+    X,           # IN   (n, d)        float
+    Q,           # IN   (nq, d)       float
+    candidates,  # IN   (nq, n_candidates)  int32  -1: none
+    room,        # IN   int           at least n_candidates
+    rows,        # OUT  (nq * room,)  int32    NO_ROW where there is none
+    sqdists,     # OUT  (nq * room,)  float64  +inf where there is none
+):
+    """The exact distances of candidates that are known by number; a query a block."""
+    query, n_warps = cuda.blockIdx.x, cuda.blockDim.x // WARP
+    lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
+    for c in range(warp, candidates.shape[1], n_warps):
+        row, exact = candidates[query, c], math.inf
+        if row >= 0:
+            exact = sqdist(X, row, Q, query, lane)
+        if lane == 0:
+            rows[query * room + c] = row if row >= 0 else NO_ROW
+            sqdists[query * room + c] = exact
+
+
+def refine(Q, X, candidates, k, n_threads):
+    """The k nearest of some candidates of each query, measured exactly.
+
+    Parameters and returns are those of ``_cpu.refine``. The vectors stay on the GPU as
+    long as the array does.
+    """
+    return nearest_of(Q, remember(X, lambda: _upload(X)), candidates, k)
+
+
+def _upload(X):
+    check_room(X.nbytes, f"Refinement with the vectors of {len(X)} rows")
+    return to_device(X)
+
+
+def nearest_of(Q, X, candidates, k):
+    """As ``refine``, of vectors on the GPU."""
+    n, n_candidates = candidates.shape
+    # The sort wants a power of two.
+    room = 2 ** math.ceil(math.log2(n_candidates))
+    sqdists, ids = np.empty((n, k)), np.empty((n, k), np.int64)
+    n_bytes = Q.shape[1] * Q.itemsize + 4 * n_candidates + 12 * room + 16 * k
+    for start, stop in split_rows(n, n_bytes):
+        m, some = stop - start, candidates[start:stop].astype(np.int32)
+        pairs = empty(m * room, np.int32), empty(m * room, np.float64)
+        launch(
+            _measure_rows, m, MEASURE_THREADS,
+            X, to_device(Q[start:stop]), to_device(some), room, *pairs,
+        )  # fmt: skip
+        counts = np.full(m, n_candidates, np.int32)
+        found = empty((m, k), np.float64), empty((m, k), np.int64)
+        operands = to_device(np.arange(m + 1) * room), to_device(counts)
+        launch(select, m, THREADS, k, *operands, *pairs, *found)
+        sqdists[start:stop], ids[start:stop] = (a.copy_to_host() for a in found)
+    ids[ids == NO_ROW] = -1
+    return sqdists, ids
