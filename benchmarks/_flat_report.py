@@ -119,8 +119,8 @@ _SECTIONS = {
     "speed": (
         "Speed, k = 10",
         """\
-Median times of interleaved calls, each after 0.08 s of such calls, each peer in its own
-process. Ratios: time of the
+First quartiles of interleaved rounds, each after 0.08 s of the same calls, each peer in
+its own process. Ratios: time of the
 peer over ours, at the same number of threads. Faiss counts with the BLAS that is faster
 for it, scikit-learn with the one that it selects itself. Memory: of the fitted
 estimator, over that of the vectors.""",

@@ -171,8 +171,8 @@ _SECTIONS = {
     "speed": (
         "Speed at equal lists, k = 10",
         """\
-Median times of interleaved calls, each after 0.08 s of such calls, each peer in its own
-process, with the centroids and
+First quartiles of interleaved rounds, each after 0.08 s of the same calls, each peer in
+its own process, with the centroids and
 the lists that Faiss trained. Single queries: one call for each of many different ones.
 Ratios: time of the peer over ours at the same number of threads. Faiss IVFFlat counts
 with the BLAS that is fastest for it. Panorama with PCA searches rotated vectors, as it

@@ -197,8 +197,8 @@ _SECTIONS = {
     "speed": (
         "Speed at equal codes, k = 10",
         """\
-Median times of interleaved calls, each after 0.08 s of such calls, each peer in its own
-process. Centroids, codebooks,
+First quartiles of interleaved rounds, each after 0.08 s of the same calls, each peer in
+its own process. Centroids, codebooks,
 codes and lists are those of one `IndexIVFPQ` that Faiss trained; ours is made of it by
 `from_faiss`. Single queries: one call for each of many different ones. Ratios: time of
 the peer over ours at the same number of threads. Faiss IVFPQ has precomputed tables and
