@@ -94,7 +94,7 @@ def train_centroids(X, rows, nlist, max_iter, seed, backend, n_threads, verbose)
             break
         n_iter += 1
         order, starts = group_by_label(labels, nlist)
-        sums = backend.accumulate_clusters(X, rows[order], starts, n_threads)
+        sums = backend.accumulate_clusters(X, rows, order, starts, n_threads)
         means = sums / np.maximum(np.diff(starts), 1)[:, None]
         # A sum of numbers near the largest one may overflow.
         means = np.where(np.isfinite(means), means, centroids)

@@ -106,29 +106,32 @@ def test_labels_do_not_depend_on_batch_or_threads(kind, dtype, rng):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("n_clusters", [1, 2, 9, 200])
 def test_sums_of_clusters(dtype, n_clusters, rng):
-    X = rng.standard_normal((300, 5)).astype(dtype)
+    X = rng.standard_normal((400, 5)).astype(dtype)
+    rows = rng.permutation(400)[:300]
     labels = rng.integers(0, n_clusters, 300)
     order = np.argsort(labels, kind="stable")
     starts = np.searchsorted(labels[order], np.arange(n_clusters + 1))
     # In the order of the rows, in float64: to the last bit.
     expected = np.zeros((n_clusters, 5))
-    np.add.at(expected, labels, X.astype(np.float64))
+    np.add.at(expected, labels, X[rows].astype(np.float64))
     for n_threads in (1, 2, 7):
-        sums = _cpu.accumulate_clusters(X, order, starts, n_threads)
+        sums = _cpu.accumulate_clusters(X, rows, order, starts, n_threads)
         assert_array_equal(sums, expected, strict=True)
 
 
 def test_empty_clusters_add_up_to_zero(rng):
     X = rng.standard_normal((3, 2))
     starts = np.array([0, 0, 1, 1, 3, 3])
-    sums = _cpu.accumulate_clusters(X, np.array([2, 0, 1]), starts, 2)
+    rows, order = np.array([1, 0, 2]), np.array([2, 0, 1])
+    sums = _cpu.accumulate_clusters(X, rows, order, starts, 2)
     zero = np.zeros(2)
     assert_array_equal(sums, [zero, X[2], zero, X[0] + X[1], zero])
 
 
 def test_sums_of_float32_are_kept_in_float64():
     X = np.array([[2.0**25], [1.0], [1.0], [-(2.0**25)]], np.float32)
-    sums = _cpu.accumulate_clusters(X, np.arange(4), np.array([0, 4]), 1)
+    rows = np.arange(4)
+    sums = _cpu.accumulate_clusters(X, rows, rows, np.array([0, 4]), 1)
     assert_array_equal(sums, [[2.0]])
 
 

@@ -137,28 +137,32 @@ def _accumulate(
     start,   # IN   int             first cluster
     stop,    # IN   int             one past the last
     X,       # IN   (n, d)          float
-    order,   # IN   (n,)            int64    rows, cluster by cluster
+    rows,    # IN   (m,)            int64    rows of X
+    order,   # IN   (m,)            int64    their places in `rows`, by cluster
     starts,  # IN   (n_clusters + 1,)  int64
     sums,    # OUT  (n_clusters, d)  float64
 ):
     for c in range(start, stop):
         sums[c] = 0.0
         for place in range(starts[c], starts[c + 1]):
-            row = order[place]
+            row = rows[order[place]]
             if place + AHEAD < len(order):
-                prefetch(X, order[place + AHEAD])
+                prefetch(X, rows[order[place + AHEAD]])
             for t in range(X.shape[1]):
                 sums[c, t] += X[row, t]
 
 
-def accumulate_clusters(X, order, starts, n_threads):
+def accumulate_clusters(X, rows, order, starts, n_threads):
     """The sums of the rows of each cluster.
 
     Parameters
     ----------
     X : ndarray of shape (n, d), float32 or float64
-    order : ndarray of shape (n,), int64
-        Rows of X, cluster by cluster. They are added in this order.
+    rows : ndarray of shape (m,), int64
+        Rows of X.
+    order : ndarray of shape (m,), int64
+        Their places in `rows`, cluster by cluster, ascending in each. They are added in
+        this order.
     starts : ndarray of shape (n_clusters + 1,), int64
         Cluster c has the places starts[c] to starts[c + 1].
     n_threads : int
@@ -167,7 +171,7 @@ def accumulate_clusters(X, order, starts, n_threads):
     -------
     sums : ndarray of shape (n_clusters, d), float64
     """
-    inputs = tuple(map(read_only, (X, order, starts)))
+    inputs = tuple(map(read_only, (X, rows, order, starts)))
     n_clusters = len(starts) - 1
     sums = np.empty((n_clusters, X.shape[1]))
     run_blocks(

@@ -27,6 +27,7 @@ from sklearn_ann._cuda._vectors import (
     Bound,
     bound_for,
     encode,
+    take,
 )
 
 # Part of the free memory that a batch of queries may take.
@@ -64,7 +65,7 @@ class Queries(NamedTuple):
     """Queries on the GPU, padded to whole tiles."""
 
     n: int
-    Q: Any  # (n, d)  float
+    Q: Any  # (n, d)  float, as given
     vectors: Any  # (padded * n_steps * 4,)  float32
     norms: Any  # (padded,)  float32
 
@@ -164,7 +165,7 @@ def _in_gib(n_bytes):
 
 def bytes_of_query(Q, image):
     """Bytes on the GPU of a query to be filtered, but for its list of candidates."""
-    return Q.shape[1] * Q.itemsize + 16 * image.n_steps
+    return Q.shape[1] * Q.dtype.itemsize + 16 * image.n_steps
 
 
 def split_queries(n, n_bytes, capacity):
@@ -216,6 +217,13 @@ def upload_queries(Q, image):
     rules = 1.0, 0.0, np.nan, np.inf
     _encode(queries.Q, to_device(rows), image, rules, queries.vectors, queries.norms)
     return queries
+
+
+def take_queries(queries, some):
+    """Some of the queries, as they were given."""
+    Q = empty((len(some), queries.Q.shape[1]), queries.Q.dtype)
+    launch(take, len(some), THREADS, queries.Q, to_device(some.astype(np.int32)), Q)
+    return Q
 
 
 def empty_lists(starts):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_ann._cuda._compat import cuda, float64, kernel, launch, to_device
-from sklearn_ann._cuda._image import split_rows
+from sklearn_ann._cuda._image import remember, split_rows
 from sklearn_ann._cuda._knn import knn
 
 # Features that a block adds up for its cluster.
@@ -14,16 +14,17 @@ _FEATURES = 64
 
 @kernel
 def _accumulate(
-    X,       # IN   (n, d)              float
-    starts,  # IN   (n_clusters + 1,)   int64    where the rows of each cluster begin
-    sums,    # INOUT  (n_clusters, d)   float64
+    vectors,  # IN     (n, d)              float
+    order,    # IN     (n,)                int32    rows, cluster by cluster
+    starts,   # IN     (n_clusters + 1,)   int64    where those of each cluster begin
+    sums,     # INOUT  (n_clusters, d)     float64
 ):
     cluster = cuda.blockIdx.x
     t = cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
-    if t < X.shape[1]:
+    if t < vectors.shape[1]:
         total = sums[cluster, t]
-        for row in range(starts[cluster], starts[cluster + 1]):
-            total += float64(X[row, t])
+        for place in range(starts[cluster], starts[cluster + 1]):
+            total += float64(vectors[order[place], t])
         sums[cluster, t] = total
 
 
@@ -33,13 +34,13 @@ def assign(X, rows, index, n_threads):
     Parameters and returns are those of ``_cpu.assign``.
     """
     sqdists, labels = np.empty(len(rows)), np.empty(len(rows), np.int64)
-    for start, stop in split_rows(len(rows), X.shape[1] * X.itemsize):
-        found = knn(X[rows[start:stop]], index, 1, n_threads)
+    for start, stop, vectors in _vectors_of(X, rows):
+        found = knn(vectors, index, 1, n_threads)
         sqdists[start:stop], labels[start:stop] = (array[:, 0] for array in found)
     return labels, sqdists
 
 
-def accumulate_clusters(X, order, starts, n_threads):
+def accumulate_clusters(X, rows, order, starts, n_threads):
     """The sums of the rows of each cluster.
 
     Parameters and returns are those of ``_cpu.accumulate_clusters``. The rows of a
@@ -47,10 +48,30 @@ def accumulate_clusters(X, order, starts, n_threads):
     """
     n_clusters, d = len(starts) - 1, X.shape[1]
     sums = to_device(np.zeros((n_clusters, d)))
-    for first, last in split_rows(len(order), d * X.itemsize):
-        part = np.clip(starts, first, last) - first
+    for start, stop, vectors in _vectors_of(X, rows):
+        is_there = (order >= start) & (order < stop)
+        n_before = np.append(0, np.cumsum(is_there))
         launch(
             _accumulate, (n_clusters, -(-d // _FEATURES)), _FEATURES,
-            to_device(X[order[first:last]]), to_device(part), sums,
+            vectors, to_device((order[is_there] - start).astype(np.int32)),
+            to_device(n_before[starts]), sums,
         )  # fmt: skip
     return sums.copy_to_host()
+
+
+def _vectors_of(X, rows):
+    """Parts of the rows: first, one past the last, and their vectors on the GPU.
+
+    If all fit at once, they stay there as long as the array `rows`: k-means reads the
+    same ones again and again.
+    """
+    parts = split_rows(len(rows), X.shape[1] * X.itemsize)
+    fit_at_once = len(parts) == 1
+    held, vectors = remember(
+        rows, lambda: (X, to_device(X[rows]) if fit_at_once else None)
+    )
+    if held is X and vectors is not None:
+        yield 0, len(rows), vectors
+    else:
+        for start, stop in parts:
+            yield start, stop, to_device(X[rows[start:stop]])

@@ -34,6 +34,7 @@ from sklearn_ann._cuda._image import (
     equal_starts,
     image_of,
     split_queries,
+    take_queries,
 )
 from sklearn_ann._cuda._routes import AllRows, panel_of_chain
 from sklearn_ann._cuda._topk import NO_ROW, THREADS, select, shrink, sort_pairs
@@ -109,7 +110,7 @@ def knn(Q, index, k, n_threads):
 
 
 def knn_of(Q, k, route_of, n_bytes):
-    """The k nearest rows on the route of each query.
+    """The k nearest rows on the route of each query, which may be on the GPU.
 
     ``route_of(start, stop)`` is that of some queries: see ``_routes``. A query takes
     `n_bytes` on the GPU, and its list.
@@ -151,7 +152,7 @@ def _knn_part(Q, k, route):
     lost = np.flatnonzero(is_lost)
     if len(lost):
         route = route.some(lost)
-        again, unknown = route.upload(Q[lost], math.inf)
+        again, unknown = route.upload(take_queries(queries, lost), math.inf)
         known = np.full(len(unknown), np.nan, np.float32)
         known[: len(lost)] = thresholds.copy_to_host()[lost]
         found = search(again, k, route, to_device(known), [route.n_tiles])

@@ -77,6 +77,17 @@ def bound_for(d):
 
 
 @kernel
+def take(
+    X,      # IN   (n, d)  float
+    rows,   # IN   (m,)    int32  rows of X
+    taken,  # OUT  (m, d)  float
+):
+    row = rows[cuda.blockIdx.x]
+    for t in range(cuda.threadIdx.x, X.shape[1], cuda.blockDim.x):
+        taken[cuda.blockIdx.x, t] = X[row, t]
+
+
+@kernel
 def encode(
     X,          # IN   (n, d)       float
     rows,       # IN   (n_places,)  int32    row of X at each place; -1: none

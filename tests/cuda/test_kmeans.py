@@ -7,7 +7,8 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import _cpu
-from sklearn_ann._cuda import _image
+from sklearn_ann._coarse_quantizer import train_centroids
+from sklearn_ann._cuda import _image, _kmeans
 from sklearn_ann._scalar_quantizer import build_flat_index
 
 
@@ -34,11 +35,30 @@ def test_rows_go_to_the_centroids_that_the_cpu_gives_them(kind, dtype, backend, 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sums_of_clusters(order, dtype, backend, memory, rng):
     cuda_lane.set_order(order)
-    X = rng.standard_normal((90, 67)).astype(dtype)
+    X, rows = rng.standard_normal((99, 67)).astype(dtype), rng.permutation(99)[:90]
     labels = np.append(rng.integers(0, 9, 60), np.full(30, 4))
     order = np.argsort(labels, kind="stable")
     # Cluster 9 is empty.
-    starts = np.searchsorted(labels[order], np.arange(11))
-    found = backend.accumulate_clusters(X, order[: starts[-1]], starts, 1)
-    expected = _cpu.accumulate_clusters(X, order[: starts[-1]], starts, 1)
+    args = X, rows, order, np.searchsorted(labels[order], np.arange(11)), 1
+    found, expected = (b.accumulate_clusters(*args) for b in (backend, _cpu))
     assert_array_equal(found, expected, strict=True)
+
+
+def test_k_means_uploads_its_rows_once(backend, monkeypatch, rng):
+    shapes, upload = [], _kmeans.to_device
+    monkeypatch.setattr(
+        _kmeans, "to_device", lambda array: shapes.append(array.shape) or upload(array)
+    )
+    X, rows = rng.standard_normal((70, 3)), np.arange(0, 60, 2)
+    n_before = len(_image._images)
+    args = X, rows, 4, 5, 0
+    found, n_iter = train_centroids(*args, backend, 1, 0)
+    assert n_iter > 1
+    assert shapes.count((30, 3)) == 1
+    assert_array_equal(found, train_centroids(*args, _cpu, 1, 0)[0], strict=True)
+    # Other vectors for the same rows are not taken for them.
+    index = build_flat_index(found, _cpu, 1)
+    sqdists = backend.assign(X + 1, rows, index, 1)[1]
+    assert_array_equal(sqdists, _cpu.assign(X + 1, rows, index, 1)[1])
+    del rows, args, index
+    assert len(_image._images) == n_before

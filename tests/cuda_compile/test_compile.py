@@ -129,7 +129,10 @@ KERNELS = {
         float64=True,
     ),
     "accumulate": Declared(
-        _kmeans._accumulate, (array(f4, 2), array(i8), array(f8, 2)), 40, float64=True
+        _kmeans._accumulate,
+        (array(f4, 2), array(i4), array(i8), array(f8, 2)),
+        registers=40,
+        float64=True,
     ),
     "nearest": Declared(
         _pq_codes._nearest,
@@ -158,6 +161,12 @@ for entry in (f2, f4):
         multiply_share=0.17,
     )
 for x in (f4, f8):
+    KERNELS[f"take_{x}"] = Declared(
+        _vectors.take,
+        (array(x, 2), array(i4), array(x, 2)),
+        registers=32,
+        float64=x is f8,
+    )
     KERNELS[f"encode_{x}"] = Declared(
         _vectors.encode,
         (array(x, 2), array(i4), array(f8), *[f8] * 5, i8, array(f4), array(f4)),
