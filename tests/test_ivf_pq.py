@@ -62,6 +62,14 @@ def test_neighbors_are_the_nearest_reconstructions(kind, dtype, nprobe, rng):
     assert_answers_the_oracle(index, Q, X, 10)
 
 
+@pytest.mark.parametrize("scale", [1e-40, 1e-25, 1e-22, 1e-18, 1e10])
+@pytest.mark.parametrize("nbits", [4, 8])
+def test_neighbors_are_the_nearest_at_any_scale(scale, nbits, rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float64, rng, 400, 20, 8)
+    index = make(nlist=4, nprobe=4, m=4, nbits=nbits).fit(scale * X)
+    assert_answers_the_oracle(index, scale * Q, scale * X, 5)
+
+
 # (rows, features, parts, bits, neighbours): parts that do and do not divide features,
 # more sums than 16 bits hold, lists that are measured because they do not get shorter.
 @pytest.mark.parametrize(

@@ -9,6 +9,10 @@ from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS, round_table, table_range
 from sklearn_ann._layout import CODEWORDS, NIBBLES
 
+# The smallest step: its inverse is finite, and it is much more than all that underflows
+# in float32.
+_LEAST_STEP = np.float32(2.0**-100)
+
 # Relative error of the float32 sums, for each feature of a sub-space and each entry:
 # some units in the last place of the largest term.
 _ROUNDING = 2.0**-22
@@ -97,12 +101,12 @@ def _round_tables(
     m = tables.shape[1]
     bits, lowest = half_bits(m, False), np.empty(m, np.float32)
     largest = np.float32((1 << 2 * bits) - 1)
-    base, step = 0.0, np.float32(0.0)
+    base, step = 0.0, _LEAST_STEP
     for j in range(m):
         lowest[j], highest = table_range(tables, row, j)
         base += np.float64(lowest[j])
         step = max(step, (highest - lowest[j]) / largest)
-    inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
+    inverse = np.float32(1.0) / step
     for j in range(m):
         round_table(tables, row, highs, lows, i, j, lowest[j], inverse, bits)
     return step, base, m * np.float64(step)
@@ -120,7 +124,7 @@ def _round_pairs(
     halves, lowest = np.empty((m, 2, NIBBLES), np.float32), np.empty((m, 2), np.float32)
     bits = half_bits(m, True)
     largest = np.float32((1 << 2 * bits) - 1)
-    base, step = 0.0, np.float32(0.0)
+    base, step = 0.0, _LEAST_STEP
     for j in range(m):
         halves[j, 0] = table[j, :NIBBLES]
         halves[j, 1] = table[j, ::NIBBLES] - table[j, 0]
@@ -128,7 +132,7 @@ def _round_pairs(
             lowest[j, half] = halves[j, half].min()
             base += np.float64(lowest[j, half])
             step = max(step, (halves[j, half].max() - lowest[j, half]) / largest)
-    inverse = np.float32(1.0) / step if step > 0 else np.float32(0.0)
+    inverse = np.float32(1.0) / step
     for j in range(m):
         for half in range(2):
             for c in range(NIBBLES):
