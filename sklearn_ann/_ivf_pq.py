@@ -294,11 +294,8 @@ class IVFPQNeighbors(IVFNeighbors):
         arguments = Q, index, probes, known, n_candidates, n_threads
         if factor > 1:
             ids = backend.candidates_ivf_pq(*arguments)
-            _check_found(Q, ids)
             return backend.refine(Q, index.X, ids, k, n_threads)
-        sqdists, ids = backend.scan_ivf_pq(*arguments)
-        _check_found(Q, ids)
-        return sqdists, ids
+        return backend.scan_ivf_pq(*arguments)
 
     def _search_radius(self, Q, sqradius, backend):
         index = self._index
@@ -326,10 +323,3 @@ class IVFPQNeighbors(IVFNeighbors):
         decoded = self._get_backend().decode_rows(np.atleast_1d(positions), index)
         decoded = decoded.astype(self._index_dtype)
         return decoded.reshape(*positions.shape, decoded.shape[1])
-
-
-def _check_found(Q, ids):
-    """The lists have rows enough: what is not found is beyond arithmetic."""
-    is_short = (ids < 0).any(axis=1)
-    if is_short.any() and np.isfinite(Q[is_short]).all():
-        raise ValueError("Queries are too far from the rows for tables in float32.")

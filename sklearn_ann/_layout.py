@@ -21,6 +21,9 @@ NIBBLES = 16
 # last place, where the filter's expression needs about 8.
 ROUNDING = 2.0**-20
 
+# Sums of table entries and terms beyond it might overflow float32.
+FARTHEST = 2.0**120
+
 
 class FlatIndex(NamedTuple):
     """Vectors with their 8-bit codes, in panels of 64 rows.

@@ -51,12 +51,16 @@ def choose_parts(d, m, nbits):
     else:
         dsub = -(-d // m)
     n_parts = -(-d // dsub)
+    _check_parts(n_parts)
+    return n_parts, dsub
+
+
+def _check_parts(n_parts):
     if n_parts > _MOST_PARTS:
         raise ValueError(
             f"{n_parts} parts are too many for sums of 16 bits. "
             f"Use m={_MOST_PARTS} or less."
         )
-    return n_parts, dsub
 
 
 def draw_residuals(X, labels, centroids, width, n_codewords, rng):
@@ -197,6 +201,7 @@ def empty_pq_index(centroids, codewords, nbits, dtype):
     dtype : dtype
         Of vectors that may be stored.
     """
+    _check_parts(len(codewords))
     codewords = pair_codewords(codewords) if nbits == 4 else codewords
     codewords = _repeat_first(codewords, CODEWORDS)
     codebooks, halves = arrange_codebooks(codewords)

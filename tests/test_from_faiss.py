@@ -204,6 +204,12 @@ def test_codes_that_cannot_be_searched_are_refused(X):
         from_faiss(index)
 
 
+def test_too_many_parts_are_refused(rng):
+    wide = rng.standard_normal((30, 2**14 + 1)).astype(np.float32)
+    with pytest.raises(ValueError, match="16385 parts are too many"):
+        from_faiss(make_pq(wide, 2**14 + 1, 4, nlist=1))
+
+
 def test_parameters_that_are_given_win(ivf, flat, Q):
     estimator = from_faiss(ivf, metric="euclidean", nprobe=3, n_jobs=1)
     assert estimator.get_params()["nprobe"] == 3

@@ -9,8 +9,10 @@ import pytest
 import reference
 import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn import config_context
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, _cpu
+from sklearn_ann._cpu import _ivf_pq
 from sklearn_ann._product_quantizer import choose_parts, positions_of
 from sklearn_ann.exceptions import FewTrainingRowsWarning
 
@@ -80,6 +82,8 @@ def test_neighbors_are_the_nearest_at_any_scale(scale, nbits, rng):
         (300, 8, 8, 6, 300),
         (200, 768, 96, 4, 7),
         (150, 600, 300, 4, 5),
+        (300, 600, 600, 8, 5),
+        (300, 1100, 1100, 4, 5),
         (3000, 2, 1, 4, 40),
         (3000, 12, 5, 4, 129),
         (3000, 13, 4, 8, 128),
@@ -157,6 +161,25 @@ def test_answers_do_not_depend_on_batch_or_threads(n_queries, split_work, rng):
         ]
         for found, wanted in zip(zip(*parts, strict=True), expected, strict=True):
             assert_array_equal(np.vstack(found), wanted)
+
+
+def test_lists_of_candidates_limit_the_queries_of_a_block(rng, monkeypatch):
+    n_queries, scan = [], _ivf_pq._scan_block
+
+    def spy(start, stop, *args):
+        n_queries.append(stop - start)
+        scan(start, stop, *args)
+
+    monkeypatch.setattr(_ivf_pq, "_scan_block", spy)
+    X = rng.standard_normal((2500, 4)).astype(np.float32)
+    index = make(nlist=2, nprobe=2, m=1).fit(X)
+    index.kneighbors(X, 2)
+    assert (len(n_queries), sum(n_queries)) == (2, 2500)
+    n_queries.clear()
+    index.kneighbors(X[:500], 2000)
+    assert sum(n_queries) == 500
+    # A value and a position for each candidate, and there is room for k at least.
+    assert max(n_queries) * 2000 * 16 < 2**23
 
 
 @pytest.mark.parametrize("n_jobs", [2, 3])
@@ -308,12 +331,18 @@ def test_auto_spends_a_byte_on_eight_features(nbits, m, rng):
     assert make(nlist=1, m="auto", nbits=nbits).fit(X).m_ == m
 
 
+# scikit-learn adds the queries up to find NaN.
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("scale", [1e3, 1e13, 1e15])
-def test_answers_are_exact_for_queries_far_away(scale, dtype, rng):
+@pytest.mark.parametrize("nbits", [4, 8])
+@pytest.mark.parametrize("scale", [1e3, 1e13, 1e15, 1e34, 1e36, 5e37, 1e40, 1e160])
+def test_answers_are_exact_for_queries_far_away(scale, nbits, dtype, rng):
     X = rng.standard_normal((2000, 16)).astype(dtype)
-    Q = (scale * rng.standard_normal((40, 16))).astype(dtype)
-    index = make(nlist=10, nprobe=10, m=4, metric="sqeuclidean").fit(X)
+    Q = rng.uniform(-3, 3, (40, 16))
+    if 3 * scale > float(np.finfo(dtype).max):
+        pytest.skip("float32 knows no such queries")
+    Q = (scale * Q).astype(dtype)
+    index = make(nlist=10, nprobe=10, m=4, nbits=nbits).fit(X)
     sqdists, ids = index.kneighbors(Q, 10)
     all_sqdists, all_ids = index.radius_neighbors(Q, np.inf)
     for i in range(len(Q)):
@@ -358,12 +387,16 @@ def test_vectors_beyond_float32_are_an_error():
         make(nlist=1, m=2).fit(X)
 
 
-def test_queries_beyond_float32_are_an_error(rng):
-    index = make(nlist=1, m=2).fit(rng.standard_normal((400, 4)))
-    with pytest.raises(ValueError, match="too far"):
-        index.kneighbors(np.full((1, 4), 1e40))
+def test_queries_that_are_not_finite(rng):
+    index = make(nlist=3, nprobe=2, m=2).fit(rng.standard_normal((400, 4)))
+    Q = rng.standard_normal((3, 4))
+    Q[0, 1], Q[2, 3] = np.nan, np.inf
     with pytest.raises(ValueError, match="NaN"):
-        index.kneighbors(np.full((1, 4), np.nan))
+        index.kneighbors(Q)
+    with config_context(assume_finite=True):
+        _, ids = index.kneighbors(Q)
+    assert_array_equal(ids[[0, 2]], -1)
+    assert_array_equal(ids[1], index.kneighbors(Q[1:2])[1][0])
 
 
 def test_lists_are_those_of_ivf_flat(rng):

@@ -21,7 +21,7 @@ import numpy as np
 from sklearn_ann._cpu._distance import prefetch, sqdist
 from sklearn_ann._cpu._ivf_flat import chain, group_by_list
 from sklearn_ann._cpu._jit import inlined_jit, jit
-from sklearn_ann._cpu._knn import capacity, limit_threads
+from sklearn_ann._cpu._knn import capacity, limit_threads, split_queries
 from sklearn_ann._cpu._pq_block import (
     Scratch,
     certain_first,
@@ -39,7 +39,7 @@ from sklearn_ann._cpu._pq_simd import (
 )
 from sklearn_ann._cpu._pq_tables import fill_tables, half_bits
 from sklearn_ann._cpu._simd import lowest_bit
-from sklearn_ann._cpu._threads import run_blocks, split
+from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 
 # Bytes of the upper halves of the tables of a block of queries: they, and most of the
@@ -50,7 +50,7 @@ _TABLE_BYTES = 2**19
 # to multiply an entry of a codebook.
 _PER_CODE, _PER_ENTRY = 12, 16
 
-# No finite sum exceeds it, empty positions do.
+# No sum exceeds it (see FARTHEST), empty positions do.
 _NO_LIMIT = 3e38
 
 
@@ -182,11 +182,11 @@ def _scan_block(
     probes,     # IN   (nq, nprobe)  int64    lists to search; -1: none
     known,      # IN   (nq, nprobe)  float64  squared distances to their centroids
     index,      # IN   IVFPQIndex
-    is_sorted,  # IN   bool          if not: ids in any order, and distances are values
-    sqdists,    # OUT  (nq, k)       float64
+    is_sorted,  # IN   bool          if not: ids in any order, and no distances
+    sqdists,    # OUT  (nq, k)       float64  or (0, k)
     ids,        # OUT  (nq, k)       int64
 ):
-    n, k = stop - start, sqdists.shape[1]
+    n, k = stop - start, ids.shape[1]
     block, all_ids = empty_block(n, len(index.codebooks), k), index.ids
     scratch = Scratch(
         np.empty((2, PANEL), np.uint16),
@@ -212,7 +212,8 @@ def _scan_block(
         measure(block, i, k, first, start + i, Q, index, scratch)
         for c in range(k):
             is_found = c < block.counts[i]
-            sqdists[start + i, c] = block.values[i, c] if is_found else np.inf
+            if is_sorted:
+                sqdists[start + i, c] = block.values[i, c] if is_found else np.inf
             ids[start + i, c] = all_ids[block.positions[i, c]] if is_found else -1
 
 
@@ -253,15 +254,13 @@ def candidates_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
 def _scan(Q, index, probes, probe_sqdists, k, n_threads, is_sorted):
     args = read_only(Q), read_only(probes), read_only(probe_sqdists), index, is_sorted
     nq, m = len(Q), len(index.codebooks)
-    sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
+    sqdists, ids = np.empty((nq * is_sorted, k)), np.empty((nq, k), np.int64)
     n_codes = index.codes.size * probes.shape[1] // len(index.lists.sizes)
     n_products = n_codes * _PER_CODE + index.codebooks.size * _PER_ENTRY
     n_threads = limit_threads(n_threads, nq, n_products)
-    most = max(1, _TABLE_BYTES // (m * CODEWORDS))
-    n_blocks = -(-nq // (most * n_threads)) * n_threads
     run_blocks(
         lambda start, stop: _scan_block(start, stop, *args, sqdists, ids),
-        split(nq, n_blocks),
+        split_queries(nq, m * CODEWORDS, k, n_threads, _TABLE_BYTES),
         n_threads,
     )
     return sqdists, ids

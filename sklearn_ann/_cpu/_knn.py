@@ -228,9 +228,12 @@ def limit_threads(n_threads, nq, products_per_query):
     return max(1, min(n_threads, work // _MIN_WORK))
 
 
-def split_queries(nq, d, k, n_threads, code_bytes):
-    """Blocks of queries, equally many for each thread, of at most `code_bytes`."""
-    most = min(code_bytes // d, _CANDIDATE_BYTES // (24 * capacity(k)))
+def split_queries(nq, query_bytes, k, n_threads, block_bytes):
+    """Blocks of queries, equally many for each thread, of so many bytes in the cache.
+
+    A query takes `query_bytes` of them. Lists of candidates are limited, too.
+    """
+    most = min(block_bytes // query_bytes, _CANDIDATE_BYTES // (24 * capacity(k)))
     most = max(TILE, most // TILE * TILE)
     return split(nq, -(-nq // (most * n_threads)) * n_threads)
 

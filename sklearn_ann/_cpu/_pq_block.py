@@ -21,7 +21,7 @@ from sklearn_ann._cpu._topk import (
 )
 from sklearn_ann._layout import CODEWORDS, PANEL
 
-# Ids are below it.
+# Ids and the numbers of candidates are below it: both fit into one of 64 bits.
 _KEY = 2**31
 
 

@@ -1,4 +1,4 @@
-"""The tables of a query: what each codeword adds to a distance, in floats and bytes."""
+"""The tables of a query: what each codeword adds to a distance, in steps of 16 bits."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import numpy as np
 from sklearn_ann._cpu._codewords import ROWS, multiply_part, multiply_parts
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS, round_table, table_range
-from sklearn_ann._layout import CODEWORDS, NIBBLES
+from sklearn_ann._layout import CODEWORDS, FARTHEST, NIBBLES
 
 # The smallest step: its inverse is finite, and it is much more than all that underflows
 # in float32.
@@ -41,7 +41,11 @@ def fill_tables(
     bases,    # OUT  (n,)            float64   what a sum of steps is to be added to
     errors,   # OUT  (n,)            float64   what the result may be wrong by
 ):
-    """Fill the tables of a block of queries."""
+    """Fill the tables of a block of queries.
+
+    A query so far away that its sums might overflow has zeros and an infinite error:
+    all its rows are measured.
+    """
     codebooks, center = index.codebooks, index.centroids.center
     n, (m, dsub, _) = len(highs), codebooks.shape
     centred = np.zeros((ROWS, m * dsub), np.float32)
@@ -59,31 +63,35 @@ def fill_tables(
                 for row in range(n_rows):
                     multiply_part(codebooks, j, centred, tables, row)
         for row in range(n_rows):
-            i = first + row
+            i, largest = first + row, _largest_sum(centred[row], index)
+            if not largest <= FARTHEST:
+                highs[i], lows[i] = 0, 0
+                steps[i], bases[i], errors[i] = _LEAST_STEP, 0.0, np.inf
+                continue
             if SPLITS_PAIRS and index.is_paired:
                 step, base, lost = _round_pairs(tables[row], highs, lows, i)
             else:
                 step, base, lost = _round_tables(tables, row, highs, lows, i)
             # Rounded down: in the middle, what is lost may be as much too high.
             steps[i], bases[i] = step, base + 0.5 * lost
-            errors[i] = 0.5 * lost + _float_error(centred[row], index)
+            errors[i] = 0.5 * lost + largest * (dsub + m + 16) * _ROUNDING
 
 
 @jit
-def _float_error(
+def _largest_sum(
     centred,  # IN  (m * dsub,)  float32
     index,    # IN  IVFPQIndex
 ):
-    """What float32 may do to the sum of a term and the entries of a query."""
+    """What a term and the entries of a query add up to at most, all taken positive."""
     m, dsub, _ = index.codebooks.shape
-    error = index.largest_term
+    total = index.largest_term
     for j in range(m):
         square = 0.0
         for s in range(dsub):
             double = 2.0 * np.float64(centred[j * dsub + s])
             square += double * double
-        error += np.sqrt(square) * index.radii[j]
-    return error * (dsub + m + 16) * _ROUNDING
+        total += np.sqrt(square) * index.radii[j]
+    return total
 
 
 @jit

@@ -66,7 +66,8 @@ class ProbedCodes(Probed):
         origins = known[:, 0]
         with np.errstate(over="ignore", invalid="ignore"):
             shifts = np.where(self._probes >= 0, known - origins[:, None], 0.0)
-            narrow = shifts.astype(np.float32)
+            # NaN where squares overflow: all rows are measured, so any number will do.
+            narrow = np.where(np.isnan(shifts), 0.0, shifts).astype(np.float32)
         of_queries = np.abs(shifts).max(axis=1), known.max(axis=1), origins
         padded = -(-n // TOGETHER) * TOGETHER
         vectors, centred = to_device(Q), empty(m * dsub * padded, np.float32)

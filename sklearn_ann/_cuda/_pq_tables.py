@@ -39,8 +39,7 @@ float32. What underflows is less than TINY for each value, if each |2 (q - z)_j|
 for TINY more. That goes for entries too small for such a scale: it is 2^100 at most.
 
 A query with R beyond FARTHEST has no tables: zeros, and an infinite E, so that all its
-rows are measured. One that is not finite, or not in float32 once it is centred, finds
-nothing: for the latter the CPU has no tables either.
+rows are measured. (One that is not finite probes no lists.)
 """
 
 from __future__ import annotations
@@ -58,12 +57,7 @@ from sklearn_ann._cuda._compat import (
     load4,
 )
 from sklearn_ann._cuda._vectors import Bound
-from sklearn_ann._layout import CODEWORDS
-
-NAN = float64(math.nan)
-
-# Beyond it sums might overflow in float32.
-FARTHEST = 2.0**120
+from sklearn_ann._layout import CODEWORDS, FARTHEST
 
 TINY = 2.0**-100
 
@@ -73,8 +67,6 @@ _ENTRY_BITS, _MOST_SCALE_BITS = 15, 100
 # A value is both bounds of a distance, but for the error of its query, which takes the
 # place of the squared length: D - E <= v <= D + E.
 BOUND = Bound(keep=1.0, tiny=TINY, twice=2.0)
-
-_LARGEST = (2 - 2.0**-23) * 2.0**127  # float32
 
 CENTRE_THREADS = 128
 
@@ -104,9 +96,10 @@ def centre(
     rounding,      # IN   float          the rounding unit of entries
     padded,        # IN   int            queries with padding, a multiple of TOGETHER
     centred,       # OUT  (m * dsub * padded,)  float32  side by side for each feature;
-                   #                              zeros past d, and if there is no table
+                   #                              zeros past d and without a table;
+                   #                              not written past query n
     scales,        # OUT  (n,)           float32  powers of two
-    errors,        # OUT  (n,)           float32  NaN for a query that finds nothing
+    errors,        # OUT  (n,)           float32
     thresholds,    # OUT  (n,)           float32  of values within the radius
 ):
     """Queries minus the centre, scales, errors and thresholds; a warp has a query."""
@@ -115,12 +108,11 @@ def centre(
     n, d = Q.shape
     if query < n:
         m = radii.shape[0]
-        entries, largest, is_finite = float64(0), float64(0), True
+        entries, largest = float64(0), float64(0)
         for j in range(lane, m, WARP):
             square = float64(0)
             for t in range(j * dsub, min(d, (j + 1) * dsub)):
                 value = float64(Q[query, t]) - center[t]
-                is_finite &= abs(value) <= _LARGEST
                 square += 4.0 * value * value
             entry = (math.sqrt(square) + TINY) * radii[j]
             entries, largest = entries + entry, max(largest, entry)
@@ -129,9 +121,8 @@ def centre(
             entries += cuda.shfl_xor_sync(FULL_WARP, entries, offset)
             largest = max(largest, cuda.shfl_xor_sync(FULL_WARP, largest, offset))
             offset >>= 1
-        is_finite = cuda.all_sync(FULL_WARP, is_finite)
         summands = entries + largest_term + spans[query]
-        has_table = is_finite and summands <= FARTHEST
+        has_table = summands <= FARTHEST
         for t in range(lane, m * dsub, WARP):
             value = float64(0)
             if has_table and t < d:
@@ -143,9 +134,9 @@ def centre(
             threshold = sqradius - origins[query] + error + TINY
             threshold += abs(threshold) * 2.0**-22
             if not has_table:
-                error = math.inf if is_finite else NAN
+                error = math.inf
             if not has_table or sqradius == math.inf:
-                threshold = error + math.inf
+                threshold = math.inf
             scales[query] = _scale_for(largest if has_table else float64(1))
             errors[query] = float32(error * (1 + 2.0**-22))
             thresholds[query] = float32(threshold)

@@ -162,7 +162,7 @@ def assert_exact(backend, index, Q, k):
         assert_array_equal(sqdists[i], all_sqdists[part][order])
 
 
-@pytest.mark.parametrize("scale", [1e3, 1e15, 1e36])
+@pytest.mark.parametrize("scale", [1e3, 1e15, 1e36, 1e40, 1e160])
 def test_answers_are_exact_for_queries_far_away(scale, backend, table_dtype, rng):
     index = fitted(rng.standard_normal((200, 4)))
     assert_exact(backend, index, scale * rng.standard_normal((3, 4)), 5)
@@ -196,12 +196,6 @@ def test_answers_are_exact_for_lists_farther_apart_than_float32_tells(
     index = fitted(X, nlist=2)
     assert_array_equal(index.lists.sizes, 60)
     assert_exact(backend, index, X[[0, 70]], 100)
-
-
-def test_queries_beyond_float32_are_an_error(rng):
-    index = make().fit(rng.standard_normal((100, 4))).set_params(device="cuda")
-    with pytest.raises(ValueError, match="too far"):
-        index.kneighbors(np.full((1, 4), 1e40))
 
 
 @pytest.mark.parametrize("sqradius", [0.0, 2.0, np.inf])
