@@ -1,4 +1,4 @@
-"""Selection of the k smallest: a bound for the k-th, and a sort of pairs."""
+"""Selection of the k smallest: a bound for the k-th, these in order, sorts of pairs."""
 
 from __future__ import annotations
 
