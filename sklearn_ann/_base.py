@@ -6,44 +6,44 @@ distances. Validation, units, graphs and self-exclusion happen here and nowhere 
 
 from __future__ import annotations
 
-import os
-import warnings
 from abc import ABCMeta, abstractmethod
 from numbers import Integral, Real
 
-import joblib
 import numpy as np
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_ann._backend import get_backend
-from sklearn_ann._checks import check_enough_rows, check_n_neighbors, check_radius
+from sklearn_ann._checks import (
+    METRICS,
+    check_enough_rows,
+    check_metric,
+    check_n_neighbors,
+    check_radius,
+)
 from sklearn_ann._graph import NeighborsGraphMixin, as_objects
-from sklearn_ann._interchange import as_like, device_for, to_host
-from sklearn_ann._layout import read_only_index
+from sklearn_ann._interchange import as_like, device_for
 from sklearn_ann._metrics import distances_from, largest_sqdist, vectors_to_index
+from sklearn_ann._parallel import count_threads
+from sklearn_ann._state import LearnedStateMixin, lock_of, on_snapshot
 from sklearn_ann._storage import GrowingArrays
-from sklearn_ann._version import __version__
-
-_DTYPES = [np.float64, np.float32]
-
-# Searches of fewer bytes than this finish sooner on the calling thread than it takes to
-# ask joblib how many threads there may be.
-_ONE_THREAD_WORK = 2**21
+from sklearn_ann._validation import validate_vectors
 
 
-class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
+class NeighborsBase(
+    NeighborsGraphMixin, LearnedStateMixin, BaseEstimator, metaclass=ABCMeta
+):
     """What all nearest-neighbour estimators of this package share.
 
-    A subclass says how vectors become an index and how an index is searched:
-    `_build`, `_add`, `_search`, `_search_radius` and `_decode`.
+    A subclass says how vectors become an index and how an index is searched and
+    restored: `_build`, `_add`, `_search`, `_search_radius`, `_decode`, `_restore` and
+    `_dtype_and_shape`.
     """
 
     _parameter_constraints = {
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "radius": [Interval(Real, 0, None, closed="both")],
-        "metric": [StrOptions({"euclidean", "sqeuclidean", "cosine"})],
+        "metric": [StrOptions(set(METRICS))],
         "mode": [StrOptions({"connectivity", "distance"})],
         "device": [str, None],
         "n_jobs": [Integral, None],
@@ -55,13 +55,17 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
     def fit(self, X, y=None):
         """Build the index.
 
+        A fit that fails, or is interrupted, leaves the estimator as it was. Searches in
+        other threads see the old index until the new one is complete.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Vectors to search. float32 and float64 keep their dtype, other numbers
-            become float64. A C-contiguous array is kept by reference: do not change it
-            while the estimator is in use. An array on a GPU is copied to the host,
-            where the index is.
+            Vectors to search. float32 and float64 keep their dtype; float16, integers
+            of up to 16 bits and booleans become float32, which holds them exactly,
+            other numbers float64. A C-contiguous array of float32 or float64 is kept by
+            reference: do not change it while the estimator is in use. An array on a GPU
+            is copied to the host, where the index is.
         y : None
             Ignored; here for the scikit-learn API.
 
@@ -70,28 +74,32 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         self : object
             The fitted estimator.
         """
-        return self._fit(X, self._build)
+        with lock_of(self):
+            twin = self._untrained()
+            twin._fit(X, twin._build)
+            self._take_over(twin)
+        return self
 
-    def _fit(self, X, build):
+    def _fit(self, X, build, copy=False):
         """Make the index with ``build(vectors, backend)``."""
         backend = self._get_backend(X)
-        X = self._validate(X, reset=True)
+        X = validate_vectors(self, X, reset=True, copy=copy)
         self.effective_metric_ = self.metric
-        self.effective_metric_params_ = {}
         self._storage = GrowingArrays()
-        self._index_dtype = X.dtype
-        self._index = build(self._vectors(X), backend)
-        self._set_n_samples(len(X))
-        return self
+        self._set_index(build(self._vectors(X), backend))
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None):
         """Add vectors to the index; the first call fits it.
 
+        A call that fails, or is interrupted, leaves the estimator as it was. Calls in
+        several threads take turns; searches go on meanwhile.
+
         Parameters
         ----------
         X : array-like of shape (n_samples, n_features)
-            Vectors to add, on the host or on a GPU. They get the next row numbers.
+            Vectors to add, on the host or on a GPU. They are copied, in the first call
+            too, and get the next row numbers.
         y : None
             Ignored; here for the scikit-learn API.
 
@@ -100,20 +108,28 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         self : object
             The fitted estimator.
         """
-        if not hasattr(self, "_index"):
-            return self.fit(X)
-        backend = self._get_backend(X)
-        X = self._validate(X, reset=False)
-        self._index_dtype = np.result_type(self._index_dtype, X)
-        index = self._add(self._vectors(X), backend)
-        # In this order: a graph made meanwhile by another thread may be wider than its
-        # index, never narrower.
-        self._set_n_samples(self.n_samples_fit_ + len(X))
-        self._index = index
+        with lock_of(self):
+            if self.is_trained:
+                twin = self._snapshot()
+                backend = twin._get_backend(X)
+                X = validate_vectors(twin, X, reset=False)
+                twin._set_index(twin._add(twin._vectors(X), backend))
+            else:
+                twin = self._untrained()
+                twin._fit(X, twin._build, copy=True)
+            self._take_over(twin)
         return self
+
+    def _set_index(self, index):
+        """Remember an index, and what follows from it."""
+        self._index = index
+        self._index_dtype, (self.n_samples_fit_, _) = self._dtype_and_shape(index)
+        self._n_features_out = self.n_samples_fit_
+        self.effective_metric_params_ = {}
 
     # -- searching -------------------------------------------------------------------
 
+    @on_snapshot
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
         """Find the nearest rows of the index.
 
@@ -130,7 +146,8 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         Returns
         -------
         neigh_dist : ndarray of shape (n_queries, n_neighbors), float64
-            Distances, ascending, in the units of `metric`. Only if `return_distance`.
+            Distances, ascending, in the units of `metric`; infinite where squares
+            overflow float64. Only if `return_distance`.
         neigh_ind : ndarray of shape (n_queries, n_neighbors), int64
             Row numbers of the neighbours, ascending among equal distances. For queries
             on a GPU both are arrays of the same library on the same GPU: of CuPy or
@@ -147,6 +164,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
             return as_like(X, distances), as_like(X, ids)
         return as_like(X, ids)
 
+    @on_snapshot
     def radius_neighbors(
         self, X=None, radius=None, return_distance=True, sort_results=False
     ):
@@ -173,7 +191,6 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         neigh_ind : ndarray of shape (n_queries,), dtype object
             Arrays of row numbers (int64).
         """
-        self._check_fitted()
         if sort_results and not return_distance:
             raise ValueError("return_distance must be True if sort_results is True.")
         distances, ids, offsets = self._radius_neighbors(X, radius, sort_results)
@@ -182,6 +199,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
 
     # -- looking at the index --------------------------------------------------------
 
+    @on_snapshot
     def reconstruct(self, ids):
         """The indexed vectors with these row numbers.
 
@@ -201,7 +219,6 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         IndexError
             If a row number is out of range.
         """
-        self._check_fitted()
         ids = np.asarray(ids)
         if ids.size == 0:
             ids = ids.astype(np.int64)
@@ -242,6 +259,17 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
     def _search_radius(self, Q, sqradius, backend):
         """Squared distances, ids and offsets of the rows within a radius."""
 
+    @abstractmethod
+    def _dtype_and_shape(self, index):
+        """The dtype of the indexed vectors, and their shape (n, d)."""
+
+    @abstractmethod
+    def _restore(self, stored):
+        """The index of what `_stored_index.pack` has made of one.
+
+        Raises ValueError if it does not fit.
+        """
+
     # Which neighbour goes when a row is not among its own nearest.
     _place_of_missing_self = 0
 
@@ -257,8 +285,8 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
 
     def _kneighbors(self, X, n_neighbors):
         """As `kneighbors`, with answers on the host."""
-        self._check_fitted()
         k = check_n_neighbors(self.n_neighbors if n_neighbors is None else n_neighbors)
+        check_metric(self.metric)
         backend = self._get_backend(X)
         if X is None:
             return self._other_neighbors(k, backend)
@@ -270,13 +298,23 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         if Q is not None:
             check_enough_rows(k, self.n_samples_fit_, len(Q))
             sqdists, ids = self._search(Q, k, backend)
-            if (ids[:, 0] >= 0).all():
+            if (ids[:, -1] >= 0).all():
                 return self._from_sqdists(sqdists), ids
         # Not a plain array, or not finite: scikit-learn's door, with its errors.
         Q = self._as_queries(X)
         check_enough_rows(k, self.n_samples_fit_, len(Q))
-        sqdists, ids = self._search(Q, k, backend)
+        sqdists, ids = self._search_all(Q, k, backend)
         return self._from_sqdists(sqdists), ids
+
+    def _search_all(self, Q, k, backend):
+        """As `_search`, where k neighbours of each query must be found."""
+        sqdists, ids = self._search(Q, k, backend)
+        if (ids[:, -1] < 0).any():
+            raise ValueError(
+                f"Row {np.argmin(ids[:, -1])} of X has no {k} neighbors: it is not "
+                "finite, or the indexed vectors are not."
+            )
+        return sqdists, ids
 
     def _other_neighbors(self, k, backend, Q=None):
         """The k nearest of each indexed row, itself excluded by index.
@@ -287,7 +325,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         Q = self._indexed_vectors() if Q is None else Q
         n = len(Q)
         check_enough_rows(k, n, n, others=True)
-        sqdists, ids = self._search(Q, k + 1, backend)
+        sqdists, ids = self._search_all(Q, k + 1, backend)
         is_self = ids == np.arange(n)[:, None]
         is_self[:, self._place_of_missing_self] |= ~is_self.any(axis=1)
         distances = self._from_sqdists(sqdists[~is_self].reshape(n, k))
@@ -296,6 +334,7 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
     def _radius_neighbors(self, X, radius, sort_results):
         """Distances, row numbers and offsets of all rows within the radius."""
         radius = check_radius(self.radius if radius is None else radius)
+        check_metric(self.metric)
         sqradius = largest_sqdist(radius, self.effective_metric_)
         backend = self._get_backend(X)
         Q = self._indexed_vectors() if X is None else self._as_queries(X)
@@ -310,57 +349,15 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
             sqdists, ids = sqdists[order], ids[order]
         return self._from_sqdists(sqdists), ids, offsets
 
-    def _set_n_samples(self, n):
-        self.n_samples_fit_ = n
-        self._n_features_out = n
-
-    # -- checks ----------------------------------------------------------------------
-
-    def _check_fitted(self):
-        # check_is_fitted takes longer than a small search.
-        if "_index" not in self.__dict__:
-            check_is_fitted(self)
-
-    # -- machine and persistence -----------------------------------------------------
+    # -- machine ---------------------------------------------------------------------
 
     def _get_backend(self, X=None):
         """The operations on the device of a call with this input."""
         return get_backend(device_for(X, self.device))
 
     def _n_threads(self, work):
-        """Threads for a task over `work` bytes of codes: `n_jobs`, within limits.
-
-        joblib's workers are told their share of the machine: by an environment
-        variable in a process, by the active backend in a thread.
-        """
-        n_jobs = self.n_jobs
-        if n_jobs is not None and (not isinstance(n_jobs, Integral) or n_jobs == 0):
-            raise ValueError(f"n_jobs must be None or a non-zero int, got {n_jobs!r}.")
-        if n_jobs == 1 or work < _ONE_THREAD_WORK:
-            return 1
-        n_threads = joblib.effective_n_jobs(-1 if n_jobs is None else n_jobs)
-        return min(n_threads, int(os.environ.get("NUMBA_NUM_THREADS", n_threads)))
-
-    def __getstate__(self):
-        state = {**super().__getstate__(), "_sklearn_ann_version": __version__}
-        # A copy has a storage of its own: see GrowingArrays.
-        state.pop("_storage", None)
-        return state
-
-    def __setstate__(self, state):
-        state = dict(state)
-        version = state.pop("_sklearn_ann_version", "unknown")
-        if version != __version__:
-            warnings.warn(
-                f"This {type(self).__name__} was saved by sklearn_ann {version} and is "
-                f"loaded by {__version__}. Fit it again if its answers matter.",
-                UserWarning,
-                stacklevel=2,
-            )
-        super().__setstate__(state)
-        if "_index" in state:
-            self._index = read_only_index(self._index)
-            self._storage = GrowingArrays()
+        """Threads for a task over `work` bytes of codes."""
+        return count_threads(self.n_jobs, work)
 
     # -- queries and units -----------------------------------------------------------
 
@@ -381,11 +378,8 @@ class NeighborsBase(NeighborsGraphMixin, BaseEstimator, metaclass=ABCMeta):
         )
         return X if is_clean else None
 
-    def _validate(self, X, *, reset):
-        return validate_data(self, to_host(X), dtype=_DTYPES, order="C", reset=reset)
-
     def _as_queries(self, X):
-        X = self._validate(X, reset=False)
+        X = validate_vectors(self, X, reset=False)
         if self._index_dtype == np.float64:
             X = X.astype(np.float64, copy=False)
         return self._vectors(X)

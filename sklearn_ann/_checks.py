@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
+METRICS = "euclidean", "sqeuclidean", "cosine"
+
 
 def check_n_neighbors(n_neighbors):
     """The number of neighbours as an int."""
@@ -33,6 +35,12 @@ def check_radius(radius):
     if not radius >= 0:
         raise ValueError(f"Expected radius >= 0. Got {radius}")
     return float(radius)
+
+
+def check_metric(metric):
+    """Refuse what no fit would take: it was set after the last one."""
+    if metric not in METRICS:
+        raise ValueError(f"metric must be one of {', '.join(METRICS)}. Got {metric!r}")
 
 
 def check_mode(mode):

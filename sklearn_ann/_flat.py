@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from sklearn_ann._base import NeighborsBase
 from sklearn_ann._scalar_quantizer import add_to_flat_index, build_flat_index
+from sklearn_ann._stored_index import unpack_flat
 
 
 class FlatL2Neighbors(NeighborsBase):
@@ -112,6 +113,12 @@ class FlatL2Neighbors(NeighborsBase):
     def _add(self, X, backend):
         n_threads = self._n_threads(X.size)
         return add_to_flat_index(self._index, X, self._storage, backend, n_threads)
+
+    def _dtype_and_shape(self, index):
+        return index.X.dtype, index.X.shape
+
+    def _restore(self, stored):
+        return unpack_flat(stored)
 
     def _search(self, Q, k, backend):
         n_threads = self._n_threads(len(Q) * self._index.codes.size)

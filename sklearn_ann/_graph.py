@@ -11,6 +11,7 @@ from sklearn import get_config
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sklearn_ann._checks import check_mode, check_n_neighbors
+from sklearn_ann._state import lock_of, on_snapshot
 
 
 class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
@@ -34,7 +35,12 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         graph : sparse matrix of shape (n_samples, n_samples), CSR
             See `transform`.
         """
-        self.fit(X)
+        with lock_of(self):
+            fitted = self.fit(X)._snapshot()
+        return fitted._graph_of_fitted(X)
+
+    def _graph_of_fitted(self, X):
+        """The graph of the rows that were fitted, each its own first neighbour."""
         n_others = self._n_transformed() - 1
         rows = np.arange(self.n_samples_fit_)[:, None]
         if n_others == 0:
@@ -44,6 +50,7 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         distances = np.hstack([np.zeros(rows.shape), distances])
         return self._graph(distances, np.hstack([rows, ids]), self.mode)
 
+    @on_snapshot
     def transform(self, X):
         """The graph of each query's neighbours among the indexed rows.
 
@@ -60,9 +67,9 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             a sample out of its own neighbourhood need; with ``mode="connectivity"``,
             `n_neighbors` ones.
         """
-        self._check_fitted()
         return self.kneighbors_graph(X, self._n_transformed(), self.mode)
 
+    @on_snapshot
     def kneighbors_graph(self, X=None, n_neighbors=None, mode="connectivity"):
         """The graph of the nearest neighbours.
 
@@ -84,6 +91,7 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         distances, ids = self._kneighbors(X, n_neighbors)
         return self._graph(distances, ids, mode)
 
+    @on_snapshot
     def radius_neighbors_graph(
         self, X=None, radius=None, mode="connectivity", sort_results=False
     ):
@@ -105,7 +113,6 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         graph : sparse matrix of shape (n_queries, n_samples_fit), CSR
             Zero distances are stored.
         """
-        self._check_fitted()
         check_mode(mode)
         found = self._radius_neighbors(X, radius, sort_results)
         return self._csr(*found, mode)

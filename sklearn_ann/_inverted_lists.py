@@ -13,11 +13,36 @@ from sklearn_ann._layout import PANEL, InvertedLists
 
 def empty_lists(nlist):
     """Lists without rows."""
-    return InvertedLists(
-        panels=np.empty(0, np.int64),
-        offsets=np.zeros(nlist + 1, np.int64),
-        sizes=np.zeros(nlist, np.int64),
-    )
+    return lists_of_chains(np.empty(0, np.int64), np.zeros(nlist, np.int64))
+
+
+def lists_of_chains(panels, sizes):
+    """Lists with so many rows each, whose chains of panels follow one another."""
+    offsets = np.zeros(len(sizes) + 1, np.int64)
+    np.cumsum(n_panels_for(sizes), out=offsets[1:])
+    return InvertedLists(panels, offsets, sizes)
+
+
+def n_panels_for(sizes):
+    """How many panels so many rows fill."""
+    return -(-sizes // PANEL)
+
+
+def owners_of(lists):
+    """The list of each panel."""
+    owners = np.empty(len(lists.panels), np.int64)
+    n_panels = np.diff(lists.offsets)
+    owners[lists.panels] = np.repeat(np.arange(len(n_panels)), n_panels)
+    return owners
+
+
+def filled_positions(lists):
+    """Whether there is a row, for each position of all panels."""
+    n_panels = np.diff(lists.offsets)
+    nth = np.arange(len(lists.panels)) - np.repeat(lists.offsets[:-1], n_panels)
+    n_rows = np.empty(len(lists.panels), np.int64)
+    n_rows[lists.panels] = np.repeat(lists.sizes, n_panels) - nth * PANEL
+    return (np.arange(PANEL) < n_rows[:, None]).ravel()
 
 
 def extend_lists(lists, labels):
@@ -41,14 +66,15 @@ def extend_lists(lists, labels):
     order, starts = group_by_label(labels, len(lists.sizes))
     counts = np.diff(starts)
     sizes = lists.sizes + counts
-    panels, offsets = _extend_chains(lists, -(-sizes // PANEL))
+    longer = _extend_chains(lists, sizes)
     # Places if all chains were laid end to end: first that of the first new row.
-    places = np.repeat(offsets[:-1] * PANEL + lists.sizes - starts[:-1], counts)
+    first = longer.offsets[:-1] * PANEL + lists.sizes - starts[:-1]
+    places = np.repeat(first, counts)
     places += np.arange(len(places))
-    positions = panels[places // PANEL]
+    positions = longer.panels[places // PANEL]
     positions *= PANEL
     positions += places % PANEL
-    return InvertedLists(panels, offsets, sizes), order, positions
+    return longer, order, positions
 
 
 def group_by_label(labels, n_labels):
@@ -60,17 +86,16 @@ def group_by_label(labels, n_labels):
     return np.argsort(keys, kind="stable"), starts
 
 
-def _extend_chains(lists, lengths):
-    """Panels and offsets of chains that have grown to these lengths."""
-    offsets = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    chain = np.repeat(np.arange(len(lengths)), lengths)
+def _extend_chains(lists, sizes):
+    """The lists with room for so many rows."""
+    longer = lists_of_chains(np.empty(n_panels_for(sizes).sum(), np.int64), sizes)
+    panels, offsets = longer.panels, longer.offsets
+    chain = np.repeat(np.arange(len(sizes)), np.diff(offsets))
     places = np.arange(offsets[-1]) - offsets[chain]
     is_new = places >= np.diff(lists.offsets)[chain]
-    panels = np.empty(offsets[-1], np.int64)
     panels[~is_new] = lists.panels
     panels[is_new] = np.arange(len(lists.panels), offsets[-1])
-    return panels, offsets
+    return longer
 
 
 def imbalance(sizes):

@@ -37,6 +37,8 @@ class IVFNeighbors(NeighborsBase):
         "verbose": ["verbose"],
     }
 
+    _derived = NeighborsBase._derived | {"nlist_", "cluster_centers_"}
+
     # -- fitting ---------------------------------------------------------------------
 
     def _build(self, X, backend):
@@ -47,13 +49,12 @@ class IVFNeighbors(NeighborsBase):
         """Fit with given centroids, and what else there is, which are not trained."""
         self._validate_params()
         self.n_iter_ = 0
-        return self._fit(
-            X, lambda vectors, backend: self._fill(vectors, backend, *trained)
-        )
+        self._fit(X, lambda vectors, backend: self._fill(vectors, backend, *trained))
+        return self
 
     def _train(self, X, backend):
         """Centroids for X. A cache of them sees the rows trained on and a seed."""
-        nlist = choose_nlist(len(X)) if self.nlist == "auto" else self.nlist
+        nlist = choose_nlist(len(X)) if self.nlist == "auto" else int(self.nlist)
         rng = check_random_state(self.random_state)
         rows = draw_training_rows(X, nlist, rng)
         n_threads = self._n_threads(len(rows) * X.shape[1] * nlist)
@@ -85,9 +86,12 @@ class IVFNeighbors(NeighborsBase):
                 f"have {centroids.shape[1]}."
             )
         n_threads = self._n_threads(centroids.size)
-        index = build_flat_index(centroids, backend, n_threads)
-        self.nlist_, self.cluster_centers_ = len(centroids), index.X
-        return index
+        return build_flat_index(centroids, backend, n_threads)
+
+    def _set_index(self, index):
+        super()._set_index(index)
+        self.cluster_centers_ = index.centroids.X
+        self.nlist_ = len(self.cluster_centers_)
 
     def _assign(self, X, centroids, backend):
         """The list of each row."""

@@ -7,6 +7,7 @@ from sklearn_ann._inverted_lists import empty_lists, extend_lists
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import IVFFlatIndex, read_only_index
 from sklearn_ann._scalar_quantizer import empty_flat_index, place_rows
+from sklearn_ann._stored_index import unpack_ivf_flat
 
 
 class IVFFlatNeighbors(IVFNeighbors):
@@ -173,6 +174,12 @@ class IVFFlatNeighbors(IVFNeighbors):
         machine = self._storage, backend, self._n_threads(X.size)
         rows = place_rows(index.rows, X, *places, *machine)
         return read_only_index(IVFFlatIndex(index.centroids, lists, rows))
+
+    def _dtype_and_shape(self, index):
+        return index.rows.X.dtype, index.rows.X.shape
+
+    def _restore(self, stored):
+        return unpack_ivf_flat(stored)
 
     # -- searching -------------------------------------------------------------------
 

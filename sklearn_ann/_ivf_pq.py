@@ -21,6 +21,7 @@ from sklearn_ann._product_quantizer import (
     positions_of,
     train_codewords,
 )
+from sklearn_ann._stored_index import unpack_ivf_pq
 
 # Rows that the reconstruction error is averaged over, at most.
 _ERROR_SAMPLE = 8192
@@ -171,6 +172,8 @@ class IVFPQNeighbors(IVFNeighbors):
         "store_vectors": ["boolean"],
     }
 
+    _derived = IVFNeighbors._derived | {"m_"}
+
     # Others may be nearer to a row than its own codes: the farthest of them goes.
     _place_of_missing_self = -1
 
@@ -231,32 +234,42 @@ class IVFPQNeighbors(IVFNeighbors):
             empty = self._empty_index(coarse, codewords, centroids)
             rows = pair_codes(codes) if empty.is_paired else codes
             machine = self._storage, backend, self._n_threads(codes.size)
-            return place_codes(empty, rows, labels, None, *machine)
+            return place_codes(empty, rows, labels, centroids[:0], *machine)
 
-        self._fit(centroids, build)
         self.n_iter_ = 0
-        self._set_n_samples(len(codes))
+        self._fit(centroids, build)
         return self
 
     def _empty_index(self, coarse, codewords, X):
-        self.m_, self.codebooks_ = len(codewords), codewords
-        return empty_pq_index(coarse, codewords, self.nbits, X.dtype)
+        self.codebooks_ = codewords
+        return empty_pq_index(coarse, codewords, int(self.nbits), X.dtype)
+
+    def _set_index(self, index):
+        super()._set_index(index)
+        self.m_ = len(self.codebooks_)
+
+    def _dtype_and_shape(self, index):
+        return index.X.dtype, (int(index.lists.sizes.sum()), index.X.shape[1])
+
+    def _restore(self, stored):
+        return unpack_ivf_pq(stored, vars(self).get("codebooks_"))
 
     def _train_codewords(self, X, labels, centroids, backend):
         """Codebooks for the residuals of X."""
+        n_codewords = 2 ** int(self.nbits)
         m, dsub = choose_parts(X.shape[1], self.m, self.nbits)
         rng = check_random_state(self.random_state)
-        residuals = draw_residuals(X, labels, centroids, m * dsub, 2**self.nbits, rng)
+        residuals = draw_residuals(X, labels, centroids, m * dsub, n_codewords, rng)
         train = check_memory(self.memory).cache(
             train_codewords, ignore=["backend", "n_threads", "verbose"]
         )
         return train(
             residuals,
             m,
-            min(2**self.nbits, len(residuals)),
+            min(n_codewords, len(residuals)),
             rng.randint(np.iinfo(np.int32).max),
             backend=backend,
-            n_threads=self._n_threads(residuals.size * 2**self.nbits),
+            n_threads=self._n_threads(residuals.size * n_codewords),
             verbose=self.verbose,
         )
 
@@ -271,7 +284,7 @@ class IVFPQNeighbors(IVFNeighbors):
         n_threads = self._n_threads(X.size * CODEWORDS)
         arguments = index.centroids.X, index.codebooks, index.halves, n_threads
         codes = backend.encode_pq(X, labels, *arguments)
-        stored = X if is_stored else None
+        stored = X if is_stored else np.empty((0, X.shape[1]), X.dtype)
         machine = self._storage, backend, n_threads
         return place_codes(index, codes, labels, stored, *machine)
 

@@ -21,6 +21,10 @@ NIBBLES = 16
 # last place, where the filter's expression needs about 8.
 ROUNDING = 2.0**-20
 
+# Of the unit: further out squared distances underflow or overflow in float64. There the
+# filter lets every row pass, so that the answer is that of the computed distances.
+MAX_EXPONENT = 450
+
 # Sums of table entries and terms beyond it might overflow float32.
 FARTHEST = 2.0**120
 

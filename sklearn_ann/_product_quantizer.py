@@ -14,7 +14,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.random import sample_without_replacement
 
-from sklearn_ann._inverted_lists import empty_lists, extend_lists
+from sklearn_ann._inverted_lists import empty_lists, extend_lists, owners_of
 from sklearn_ann._layout import CODEWORDS, NIBBLES, PANEL, IVFPQIndex, read_only_index
 from sklearn_ann._storage import append_rows, clear_empty
 from sklearn_ann.exceptions import FewTrainingRowsWarning
@@ -46,10 +46,11 @@ def choose_parts(d, m, nbits):
     """
     if m == "auto":
         dsub = min(d, _FEATURES_PER_BYTE // (2 if nbits == 4 else 1))
+        dsub = max(dsub, -(-d // _MOST_PARTS))
     elif m > d:
         raise ValueError(f"m={m} is more than the {d} features. Use m={d} or less.")
     else:
-        dsub = -(-d // m)
+        dsub = -(-d // int(m))
     n_parts = -(-d // dsub)
     _check_parts(n_parts)
     return n_parts, dsub
@@ -235,8 +236,8 @@ def place_codes(index, rows, labels, X, storage, backend, n_threads):
         Codes.
     labels : ndarray of shape (n,), int64
         The list of each row.
-    X : ndarray of shape (n, d), float32 or float64, or None
-        Vectors to keep too; the first ones by reference.
+    X : ndarray of shape (n, d) or (0, d), float32 or float64
+        Vectors to keep too, the first ones by reference, or none of them.
     storage : GrowingArrays
     backend : module
     n_threads : int
@@ -245,11 +246,7 @@ def place_codes(index, rows, labels, X, storage, backend, n_threads):
     if n + len(rows) > _MOST_ROWS:
         raise ValueError(f"An index of codes holds {_MOST_ROWS} rows at most.")
     lists, order, positions = extend_lists(index.lists, labels)
-    n_panels = len(lists.panels)
-    owners = np.empty(n_panels, np.int64)
-    owners[lists.panels] = np.repeat(
-        np.arange(len(lists.sizes)), np.diff(lists.offsets)
-    )
+    n_panels, owners = len(lists.panels), owners_of(lists)
     codes = storage.resize("codes", index.codes, n_panels)
     ids = storage.resize("ids", index.ids, n_panels * PANEL)
     ids[len(index.ids) :] = -1
@@ -271,7 +268,7 @@ def place_codes(index, rows, labels, X, storage, backend, n_threads):
             terms=terms,
             largest_term=largest,
             ids=ids,
-            X=index.X if X is None else append_rows(index.X, X, storage),
+            X=append_rows(index.X, X, storage),
         )
     )
 

@@ -13,16 +13,18 @@ import math
 
 import numpy as np
 
-from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only_index
+from sklearn_ann._layout import (
+    MAX_EXPONENT,
+    PANEL,
+    ROUNDING,
+    FlatIndex,
+    read_only_index,
+)
 from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty
 
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
 _CENTER_SAMPLE = 8192
-
-# Of the unit: further out squared distances underflow or overflow in float64. There the
-# filter lets every row pass, so that the answer is that of the computed distances.
-_MAX_EXPONENT = 450
 
 
 def build_flat_index(X, backend, n_threads):
@@ -138,7 +140,7 @@ def _center_and_unit(X):
             center = np.full(X.shape[1], low.min() + 128.0)
         spread = np.maximum(high - center, center - low).max() * math.sqrt(X.shape[1])
     exponent = math.frexp(min(spread, 1e300))[1] if spread > 0 else 0
-    return center, 2.0 ** max(-_MAX_EXPONENT, min(exponent, _MAX_EXPONENT))
+    return center, 2.0 ** max(-MAX_EXPONENT, min(exponent, MAX_EXPONENT))
 
 
 def _sqnorms(lengths, scales, error_ratio):

@@ -36,9 +36,10 @@ class GrowingArrays:
 
 def append_rows(X, more, storage):
     """X with more rows, in the dtype that holds all; `more` itself if X has none."""
+    dtype = np.result_type(X, more)
     if len(X) == 0:
-        return more
-    X = X.astype(np.result_type(X, more), copy=False)
+        return more.astype(dtype, copy=False)
+    X = X.astype(dtype, copy=False)
     longer = storage.resize("X", X, len(X) + len(more))
     longer[len(X) :] = more
     return longer

@@ -1,10 +1,13 @@
 """Where numbers end: very wide, very small and very large vectors."""
 
+import functools
+
 import numpy as np
 import pytest
 import reference
+from sklearn import config_context
 
-from sklearn_ann import FlatL2Neighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
 
 
 @pytest.mark.parametrize("d", [131_071, 131_072, 132_104, 132_200])
@@ -34,3 +37,46 @@ def test_squares_that_underflow_or_overflow(rng, exponent):
     sqdists, ids = FlatL2Neighbors(5, metric="sqeuclidean").fit(X).kneighbors(Q)
     np.testing.assert_array_equal(ids, expected_ids)
     np.testing.assert_allclose(sqdists, expected_sqdists, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "size", [1e20, 1e100, 1e150, 1e153, 1e154, 1e155, 1e160, 1e300]
+)
+@pytest.mark.parametrize("of_rows", [1e-20, 1.0, 1e20, 1e140])
+@pytest.mark.filterwarnings("ignore:overflow", "ignore:invalid value encountered")
+def test_rows_at_infinite_distances_are_found_in_their_order(size, of_rows, rng):
+    X = of_rows * rng.standard_normal((300, 4))
+    Q = np.vstack([size * rng.standard_normal((20, 4)), X[:5]])
+    expected = reference.knn(Q, X, 10)
+    indexes = [
+        FlatL2Neighbors(metric="sqeuclidean"),
+        IVFFlatNeighbors(nlist=3, nprobe=2, random_state=0, metric="sqeuclidean"),
+    ]
+    for index in indexes:
+        is_exact = index.fit(X) is indexes[0]
+        one_by_one = [index.kneighbors(q[None], 10) for q in Q]
+        one_by_one = [np.vstack(part) for part in zip(*one_by_one, strict=True)]
+        for found in (index.kneighbors(Q, 10), one_by_one):
+            assert (found[1] >= 0).all()
+            assert (np.diff(found[1], axis=1) > 0)[found[0][:, 1:] == np.inf].all()
+            if is_exact:
+                reference.assert_same_neighbors(found, expected, Q, X)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "make",
+    [
+        FlatL2Neighbors,
+        functools.partial(IVFFlatNeighbors, nlist=3, random_state=0),
+        functools.partial(IVFPQNeighbors, nlist=3, nbits=4, random_state=0),
+    ],
+    ids=["flat", "lists", "codes"],
+)
+def test_no_search_answers_queries_that_are_not_finite(bad, make, rng):
+    index, Q = make().fit(rng.standard_normal((300, 4))), rng.standard_normal((9, 4))
+    Q[4, 2] = bad
+    with config_context(assume_finite=True):
+        for search in (index.kneighbors, index.kneighbors_graph, index.transform):
+            with pytest.raises(ValueError, match=r"Row 4 of X has no . neighbors"):
+                search(Q)

@@ -155,7 +155,7 @@ def test_another_version_warns(is_fitted, rng, monkeypatch):
     if is_fitted:
         index.fit(rng.standard_normal((20, 3)))
     with monkeypatch.context() as patch:
-        patch.setattr("sklearn_ann._base.__version__", "0.0.1")
+        patch.setattr("sklearn_ann._state.__version__", "0.0.1")
         saved = pickle.dumps(index)
     message = f"saved by sklearn_ann 0.0.1 and is loaded by {__version__}"
     with pytest.warns(UserWarning, match=message):

@@ -154,12 +154,12 @@ import signal
 import sys
 import threading
 import numpy as np
-import sklearn_ann._base
+import sklearn_ann._parallel
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
 from sklearn_ann._cpu import _knn
 from sklearn_ann._cpu._threads import run_blocks
 
-sklearn_ann._base._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
+sklearn_ann._parallel._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
 X = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
 indexes = {
     "flat": FlatL2Neighbors(n_jobs=3),
@@ -295,13 +295,11 @@ def test_searches_while_rows_are_added_see_one_index(make, rng):
     assert index.ntotal == 2000
 
 
-def test_a_search_for_rows_that_are_being_added_ends(X):
+def test_a_search_for_more_rows_than_the_lists_hold_ends(X):
     index = IVFFlatNeighbors(nlist=2, nprobe=1, random_state=0).fit(X[:100])
-    # So it is while another thread adds a hundred more, just before they can be found.
-    index.n_samples_fit_ = 200
-    found = []
+    backend, found = index._get_backend(), []
     search = threading.Thread(
-        target=lambda: found.append(index.kneighbors(X[:3], 150)), daemon=True
+        target=lambda: found.append(index._search(X[:3], 150, backend)), daemon=True
     )
     search.start()
     search.join(60)

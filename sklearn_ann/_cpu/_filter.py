@@ -118,8 +118,12 @@ def threshold_terms(threshold, query_sqnorm, query_error, error_ratio):
         return np.float32(0.0), np.float32(np.inf)
     reach = threshold * SLACK + query_error
     limit = reach * reach * (1 + ROUNDING) - query_sqnorm * (1 - ROUNDING)
-    base = 2.0 * reach * error_ratio * (1 + ROUNDING)
-    return np.float32(base), np.float32(limit + 1e-6 * abs(limit) + 1e-30)
+    base = np.float32(2.0 * reach * error_ratio * (1 + ROUNDING))
+    limit = np.float32(limit + 1e-6 * abs(limit) + 1e-30)
+    if not (base < np.inf and limit < np.inf):
+        # Too far away for a bound: every row is measured.
+        return np.float32(0.0), np.float32(np.inf)
+    return base, limit
 
 
 @jit

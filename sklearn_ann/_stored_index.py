@@ -1,0 +1,234 @@
+"""An index as nested dicts of arrays, and the checks when it comes back from a file.
+
+Kernels do not check what they read, so nothing reaches them that was not checked: a
+damaged or crafted file is a ValueError here. What follows from other arrays is not
+stored, so that it cannot contradict them. The checks read the small arrays once;
+vectors and codes may be memory maps and stay on the disk.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from sklearn_ann._inverted_lists import (
+    filled_positions,
+    lists_of_chains,
+    n_panels_for,
+    owners_of,
+)
+from sklearn_ann._layout import (
+    CODEWORDS,
+    MAX_EXPONENT,
+    NIBBLES,
+    PANEL,
+    FlatIndex,
+    IVFFlatIndex,
+    read_only_index,
+)
+from sklearn_ann._product_quantizer import empty_pq_index
+
+_DERIVED = {
+    *("offsets", "owners"),
+    *("codewords", "codebooks", "halves", "radii", "largest_term"),
+}
+
+_FLOATS = np.dtype(np.float32), np.dtype(np.float64)
+
+
+def pack(index):
+    """What must be stored of an index: nested dicts of arrays, numbers and bools."""
+    return {
+        name: pack(value) if isinstance(value, tuple) else value
+        for name, value in index._asdict().items()
+        if name not in _DERIVED
+    }
+
+
+def unpack_flat(stored):
+    """The FlatIndex of all rows, each at its own position.
+
+    Raises
+    ------
+    ValueError
+        As the other functions of this file, if something does not fit.
+    """
+    n = len(_array(stored, "X", _FLOATS, (None, None)))
+    _check(n > 0, "X must have rows")
+    filled = np.arange(n_panels_for(n) * PANEL) < n
+    index = _flat_index(stored, filled)
+    _array(stored, "ids", np.int64, (0,))
+    return read_only_index(index)
+
+
+def unpack_ivf_flat(stored):
+    """The IVFFlatIndex."""
+    centroids = _centroids(stored)
+    rows = _dict(stored, "rows")
+    n = len(_array(rows, "X", _FLOATS, (None, centroids.X.shape[1])))
+    lists = _lists(_dict(stored, "lists"), len(centroids.X), n)
+    filled = filled_positions(lists)
+    _check_ids(_array(rows, "ids", np.int64, filled.shape), filled)
+    rows = _flat_index(rows, filled)
+    return read_only_index(IVFFlatIndex(centroids, lists, rows))
+
+
+def unpack_ivf_pq(stored, codewords):
+    """The IVFPQIndex; `codewords`, (m, n_codewords, dsub) float32, are stored apart."""
+    centroids = _centroids(stored)
+    d = centroids.X.shape[1]
+    is_paired = stored.get("is_paired")
+    _check(isinstance(is_paired, bool), "is_paired must be a bool")
+    _check_codewords(codewords, d, NIBBLES if is_paired else CODEWORDS)
+    ids = stored.get("ids")
+    n = int((_array(stored, "ids", np.int32, (None,)) >= 0).sum())
+    lists = _lists(_dict(stored, "lists"), len(centroids.X), n)
+    filled, n_panels = filled_positions(lists), len(lists.panels)
+    _check_ids(_array(stored, "ids", np.int32, filled.shape), filled)
+    X = _array(stored, "X", _FLOATS, (None, d))
+    _check(len(X) in (0, n), f"X must have {n} rows or none")
+    terms = _bounds(stored, "terms", filled)
+    _check((terms[filled] > -np.inf).all(), "terms must be finite")
+    empty = empty_pq_index(centroids, codewords, 4 if is_paired else 8, X.dtype)
+    codes = _array(stored, "codes", np.uint8, (n_panels, *empty.codes.shape[1:]))
+    return read_only_index(
+        empty._replace(
+            lists=lists,
+            owners=owners_of(lists),
+            codes=codes,
+            terms=terms,
+            largest_term=float(np.abs(terms[filled]).max()),
+            ids=ids,
+            X=X,
+        )
+    )
+
+
+# -- parts ---------------------------------------------------------------------------
+
+
+def _flat_index(stored, filled):
+    """A FlatIndex with rows at these positions; its ids are not checked."""
+    X = _array(stored, "X", _FLOATS, (filled.sum(), None))
+    d = X.shape[1]
+    _check(d > 0, "X must have features")
+    n_panels, steps = len(filled) // PANEL, -(-d // 4)
+    center = _array(stored, "center", np.float64, (d,))
+    _check(np.isfinite(center).all(), "center must be finite")
+    scales = _array(stored, "scales", np.float32, filled.shape)
+    _check(np.isfinite(scales).all() and (scales >= 0).all(), "scales must be finite")
+    unit, error_ratio = stored.get("unit"), stored.get("error_ratio")
+    _check(_is_unit(unit), "unit must be a power of two")
+    _check(
+        isinstance(error_ratio, float) and 0 <= error_ratio < np.inf,
+        "error_ratio must be a finite float",
+    )
+    return FlatIndex(
+        X=X,
+        center=center,
+        codes=_array(stored, "codes", np.uint8, (n_panels, steps, PANEL, 4)),
+        scales=scales,
+        sqnorms=_bounds(stored, "sqnorms", filled),
+        unit=unit,
+        error_ratio=error_ratio,
+        ids=stored.get("ids"),
+    )
+
+
+def _centroids(stored):
+    """The index of the centroids, which are few enough to look at all."""
+    _check(isinstance(stored, dict), "the index must be a dict")
+    centroids = unpack_flat(_dict(stored, "centroids"))
+    _check(np.isfinite(centroids.X).all(), "centroids must be finite")
+    return centroids
+
+
+def _lists(stored, nlist, n):
+    """InvertedLists of n rows."""
+    sizes = _array(stored, "sizes", np.int64, (nlist,))
+    fits = sizes.min() >= 0 and sizes.max() <= n and sizes.sum() == n
+    _check(n > 0 and fits, f"sizes of lists must add up to the {n} rows")
+    n_panels = int(n_panels_for(sizes).sum())
+    panels = _array(stored, "panels", np.int64, (n_panels,))
+    _check_permutation(panels, "panels")
+    return lists_of_chains(panels, sizes)
+
+
+def _bounds(stored, name, filled):
+    """One float32 for each position, +inf at those that are empty, and only there."""
+    array = _array(stored, name, np.float32, filled.shape)
+    # NaN is neither below nor equal to +inf.
+    fits = np.array_equal(array < np.inf, filled) and (array[~filled] == np.inf).all()
+    _check(fits, f"{name} must be infinite where there is no row, and only there")
+    return array
+
+
+def _check_ids(ids, filled):
+    _check((ids[~filled] == -1).all(), "ids must be -1 where there is no row")
+    _check_permutation(ids[filled], "ids")
+
+
+def _check_permutation(array, name):
+    """Every number from 0 on is there once."""
+    n = len(array)
+    fits = n == 0 or (array.min() >= 0 and array.max() < n)
+    fits = fits and (np.bincount(array, minlength=n) == 1).all()
+    _check(fits, f"{name} must be the numbers from 0 to {n - 1}, each once")
+
+
+def _check_codewords(codewords, d, n_most):
+    stored = {"codebooks_": codewords}
+    m, n_codewords, dsub = _array(
+        stored, "codebooks_", np.float32, (None, None, None)
+    ).shape
+    fits = 1 <= n_codewords <= n_most and (m - 1) * dsub < d <= m * dsub
+    _check(fits, f"codebooks_ must be codewords of {d} features, {n_most} at most")
+    _check(np.isfinite(codewords).all(), "codebooks_ must be finite")
+
+
+# -- values --------------------------------------------------------------------------
+
+
+def _array(stored, name, dtypes, shape):
+    """An array that kernels can read: of one of these dtypes and this shape.
+
+    None stands for any length.
+    """
+    array = stored.get(name) if isinstance(stored, dict) else None
+    dtypes = dtypes if isinstance(dtypes, tuple) else (np.dtype(dtypes),)
+    fits = (
+        type(array) in (np.ndarray, np.memmap)
+        and array.dtype in dtypes
+        and array.dtype.isnative
+        and array.flags.c_contiguous
+        and len(array.shape) == len(shape)
+        and all(
+            wanted in (None, given)
+            for wanted, given in zip(shape, array.shape, strict=True)
+        )
+    )
+    described = ", ".join("any" if length is None else str(length) for length in shape)
+    _check(
+        fits,
+        f"{name} must be a C-contiguous array of shape ({described}) and dtype "
+        f"{' or '.join(map(str, dtypes))}",
+    )
+    return array
+
+
+def _dict(stored, name):
+    _check(isinstance(stored.get(name), dict), f"{name} must be a dict")
+    return stored[name]
+
+
+def _is_unit(unit):
+    if not isinstance(unit, float) or not 0 < unit < np.inf:
+        return False
+    mantissa, exponent = math.frexp(unit)
+    return mantissa == 0.5 and abs(exponent - 1) <= MAX_EXPONENT
+
+
+def _check(fits, what):
+    if not fits:
+        raise ValueError(what + ".")
