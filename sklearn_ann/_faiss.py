@@ -53,6 +53,11 @@ def from_faiss(index, X=None, **params):
     >>> estimator = from_faiss(index, n_neighbors=4)  # doctest: +SKIP
     """
     kind = type(index).__name__
+    if kind == "IndexPreTransform":
+        raise TypeError(
+            "An IndexPreTransform transforms its vectors before it indexes them. Give "
+            "faiss.downcast_index(index.index), and transform queries as its chain does."
+        )
     if kind not in _KINDS:
         raise TypeError(
             f"Cannot make an estimator of {kind}. Give an IndexFlatL2, an IndexIVFFlat "
@@ -79,6 +84,7 @@ def from_faiss(index, X=None, **params):
         return FlatL2Neighbors(**params).fit(_vectors(index) if X is None else X)
     params = {"nlist": index.nlist, "nprobe": index.nprobe, **params}
     centroids = np.array(index.quantizer.reconstruct_n(0, index.nlist))
+    _check_finite(centroids, "centroids")
     if kind == "IndexIVFFlat":
         X = _vectors(index) if X is None else X
         return IVFFlatNeighbors(**params)._fit_lists(X, centroids)
@@ -101,6 +107,7 @@ def _from_ivf_pq(index, X, centroids, params):
         raise ValueError(f"The codes have {pq.nbits} bits; 4 to 8 can be searched.")
     codewords = _as_array(pq.centroids.data(), pq.M * pq.ksub * pq.dsub).copy()
     codewords = codewords.reshape(pq.M, pq.ksub, pq.dsub)
+    _check_finite(codewords, "codewords")
     estimator = IVFPQNeighbors(m=pq.M, nbits=pq.nbits, **params)
     if X is not None:
         return estimator._fit_lists(X, centroids, codewords)
@@ -138,6 +145,11 @@ def _check_numbers(index, kind):
             "(add_with_ids, or remove_ids?). Give them as X, in the order of "
             "the row numbers that they are to have."
         )
+
+
+def _check_finite(array, what):
+    if not np.isfinite(array).all():
+        raise ValueError(f"The {what} of the index are not finite: train it again.")
 
 
 def _vectors(index):

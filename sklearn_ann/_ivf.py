@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from numbers import Integral
 
@@ -18,6 +19,11 @@ from sklearn_ann._coarse_quantizer import (
 )
 from sklearn_ann._inverted_lists import imbalance
 from sklearn_ann._scalar_quantizer import build_flat_index
+from sklearn_ann.exceptions import OutgrownListsWarning
+
+# Times as many lists as there are, from which on 'auto' no longer fits the rows: as
+# many times longer the lists are searched.
+_OUTGROWN = 4
 
 
 class IVFNeighbors(NeighborsBase):
@@ -99,6 +105,20 @@ class IVFNeighbors(NeighborsBase):
         rows = np.arange(len(X))
         labels, _ = backend.assign(X, rows, centroids, n_threads)
         return labels
+
+    def _warn_of_outgrown_lists(self, n_more):
+        """Warn when rows are added that 'auto' would have made many more lists for."""
+        n = self.n_samples_fit_
+        had, has = (choose_nlist(rows) / self.nlist_ for rows in (n, n + n_more))
+        if self.nlist == "auto" and had < _OUTGROWN <= has:
+            warnings.warn(
+                f"nlist='auto' chose nlist_={self.nlist_} for the rows of the first "
+                f"fit and would choose {choose_nlist(n + n_more)} for the {n + n_more} "
+                "rows that there are now. Searches take longer than with as many: fit "
+                "again with all rows, or set nlist before the first partial_fit.",
+                OutgrownListsWarning,
+                stacklevel=5,  # the caller of partial_fit
+            )
 
     # -- searching -------------------------------------------------------------------
 

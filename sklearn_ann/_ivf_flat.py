@@ -164,6 +164,7 @@ class IVFFlatNeighbors(IVFNeighbors):
         return self._place(IVFFlatIndex(coarse, lists, empty_flat_index(X)), X, backend)
 
     def _add(self, X, backend):
+        self._warn_of_outgrown_lists(len(X))
         return self._place(self._index, X, backend)
 
     def _place(self, index, X, backend):

@@ -274,6 +274,7 @@ class IVFPQNeighbors(IVFNeighbors):
         )
 
     def _add(self, X, backend):
+        self._warn_of_outgrown_lists(len(X))
         index = self._index
         labels = self._assign(X, index.centroids, backend)
         # As it was fitted: vectors are stored of all rows or of none.

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["FewTrainingRowsWarning"]
+__all__ = ["FewTrainingRowsWarning", "OutgrownListsWarning"]
 
 
 class FewTrainingRowsWarning(UserWarning):
     """There are too few rows for the clusters that were asked for.
 
     The index works. Its lists, or its codes, are worse than those of fewer clusters.
+    """
+
+
+class OutgrownListsWarning(UserWarning):
+    """Rows were added for which ``nlist="auto"`` would have chosen many more lists.
+
+    The index works, and finds what it would find otherwise or more. Its searches take
+    longer.
     """

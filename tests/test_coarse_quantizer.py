@@ -18,14 +18,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.random import sample_without_replacement
 
-from sklearn_ann import IVFFlatNeighbors, _cpu
+from sklearn_ann import IVFFlatNeighbors, IVFPQNeighbors, _cpu
 from sklearn_ann._coarse_quantizer import (
     _split_into_empty,
     choose_nlist,
     draw_training_rows,
     train_centroids,
 )
-from sklearn_ann.exceptions import FewTrainingRowsWarning
+from sklearn_ann.exceptions import FewTrainingRowsWarning, OutgrownListsWarning
 
 
 def train(X, nlist, max_iter=10, seed=0, n_threads=1, verbose=0):
@@ -221,6 +221,54 @@ def test_too_few_rows_warn_with_a_number_that_is_small_enough(n, nlist, rng):
 @pytest.mark.parametrize(("n", "nlist"), [(78, 2), (1, 1), (5, 1), (390, 10)])
 def test_enough_rows_do_not_warn(n, nlist, rng):
     IVFFlatNeighbors(1, nlist=nlist).fit(rng.standard_normal((n, 3)))
+
+
+@pytest.mark.parametrize("make", [IVFFlatNeighbors, IVFPQNeighbors])
+def test_lists_that_no_longer_fit_the_rows_warn(make, rng):
+    X = rng.standard_normal((10_000, 2)).astype(np.float32)
+    index = make(random_state=0).partial_fit(X[:300]).partial_fit(X[300:-1])
+    assert index.nlist_ == 1
+    message = (
+        "nlist_=1 for the rows of the first fit and would choose 100 for the 10000"
+    )
+    with pytest.warns(OutgrownListsWarning, match=message) as caught:
+        index.partial_fit(X[-1:])
+    assert caught[0].filename == __file__
+    assert index.ntotal == 10_000
+    index.partial_fit(X[:5])  # once is enough
+    # The number was asked for, or fits.
+    make(nlist=1, random_state=0).partial_fit(X[:300]).partial_fit(X)
+    make(random_state=0).partial_fit(X).partial_fit(X)
+
+
+def test_a_warning_that_is_an_error_adds_nothing(rng):
+    X = rng.standard_normal((10_000, 2)).astype(np.float32)
+    index = IVFFlatNeighbors().partial_fit(X[:300])
+    with pytest.raises(OutgrownListsWarning):
+        index.partial_fit(X)
+    assert index.ntotal == 300
+
+
+@pytest.mark.parametrize("integer", [np.int8, np.uint8, np.int64])
+def test_parameters_may_be_small_integers_of_numpy(integer, rng):
+    X = rng.standard_normal((4000, 8)).astype(np.float32)
+    parameters = {"nlist": 100, "nprobe": 100, "max_iter": 3, "n_neighbors": 120}
+    codes = {
+        **parameters,
+        "m": 8,
+        "nbits": 8,
+        "refine_factor": 3,
+        "store_vectors": True,
+    }
+    for make, given in ((IVFFlatNeighbors, parameters), (IVFPQNeighbors, codes)):
+        small = {
+            name: value if value is True else integer(value)
+            for name, value in given.items()
+        }
+        found = make(random_state=0, **small).fit(X).kneighbors(X[:9])
+        expected = make(random_state=0, **given).fit(X).kneighbors(X[:9])
+        assert_array_equal(found[1], expected[1])
+        assert_array_equal(found[0], expected[0])
 
 
 def test_the_warning_can_be_told_from_others():

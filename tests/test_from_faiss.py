@@ -311,3 +311,23 @@ def test_vectors_with_other_numbers_are_refused(ids, ivf, rng):
 def test_another_nlist_is_refused(ivf):
     with pytest.raises(TypeError, match="nlist"):
         from_faiss(ivf, nlist=7)
+
+
+def test_an_index_that_transforms_its_vectors_is_an_error(Q):
+    index = faiss.IndexPreTransform(faiss.PCAMatrix(12, 5), faiss.IndexFlatL2(5))
+    index.train(Q)
+    index.add(Q)
+    with pytest.raises(TypeError, match=r"faiss.downcast_index\(index.index\)"):
+        from_faiss(index)
+    inner = from_faiss(faiss.downcast_index(index.index))
+    assert inner.n_features_in_ == 5
+
+
+def test_centroids_that_are_not_finite_are_an_error(Q):
+    centroids = np.full((3, 12), np.nan, np.float32)
+    quantizer = faiss.IndexFlatL2(12)
+    quantizer.add(centroids)
+    index = faiss.IndexIVFFlat(quantizer, 12, 3)
+    index.is_trained = True
+    with pytest.raises(ValueError, match="centroids of the index are not finite"):
+        from_faiss(index, Q)

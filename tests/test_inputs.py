@@ -1,5 +1,6 @@
 """The same numbers give the same answers, however they are stored."""
 
+import copy
 import inspect
 import pickle
 
@@ -130,11 +131,100 @@ def test_small_numbers_do_not_overflow(dtype, rng):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_float_vectors_are_kept_by_reference_and_others_become_float64(dtype, X):
+def test_float_vectors_are_kept_by_reference(dtype, X):
     X = X.astype(dtype)
     assert np.shares_memory(FlatL2Neighbors().fit(X)._index.X, X)
     assert FlatL2Neighbors().fit(X).reconstruct(0).dtype == dtype
-    assert FlatL2Neighbors().fit(X.astype(int)).reconstruct(0).dtype == np.float64
+
+
+# As many lists as are probed: the answers are exact.
+ALL = pytest.mark.parametrize(
+    "fit",
+    [fit_flat, IVFFlatNeighbors(nlist=2, nprobe=2, random_state=0).fit],
+    ids=["flat", "lists"],
+)
+
+
+@ALL
+@pytest.mark.parametrize(
+    ("dtypes", "expected"),
+    [
+        ("float16 int8 uint8 int16 uint16 bool float32", np.float32),
+        ("int32 uint32 int64 uint64 float64 object", np.float64),
+    ],
+)
+def test_numbers_become_the_narrowest_floats_that_hold_them(dtypes, expected, fit, X):
+    for dtype in dtypes.split():
+        Y = np.abs(X).astype(dtype)
+        index = fit(Y)
+        assert index.reconstruct(0).dtype == expected, dtype
+        assert_array_equal(index.reconstruct(range(len(Y))), Y.astype(expected))
+        assert fit(Y[:90]).partial_fit(Y[90:]).reconstruct(0).dtype == expected
+
+
+class Wrapped:
+    """An array that says something else of its shape, as a Series of arrays does."""
+
+    def __init__(self, array):
+        self.array, self.shape = array, (len(array),)
+
+    def __len__(self):
+        return len(self.array)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.array, dtype)
+
+
+def polars_frame(X):
+    polars = pytest.importorskip("polars")
+    return polars.DataFrame(X, schema=[f"x{i}" for i in range(X.shape[1])])
+
+
+CONTAINERS = {
+    "pandas": lambda X: pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])]),
+    "polars": polars_frame,
+    "rows": list,
+    "wrapped": Wrapped,
+}
+
+
+@ALL
+@pytest.mark.parametrize("contain", CONTAINERS.values(), ids=CONTAINERS.keys())
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+def test_containers_keep_the_dtype_of_their_numbers(contain, dtype, fit, X, Q):
+    X, Q = np.abs(10 * X).astype(dtype), np.abs(10 * Q).astype(dtype)
+    index, expected = copy.deepcopy(fit(contain(X))), fit(X)
+    assert index.n_features_in_ == X.shape[1]
+    assert_array_equal(index.reconstruct(3), expected.reconstruct(3), strict=True)
+    for found, wanted in zip(
+        index.kneighbors(contain(Q)), expected.kneighbors(Q), strict=True
+    ):
+        assert_array_equal(found, wanted, strict=True)
+
+
+@FITS
+def test_the_width_is_that_of_the_array_not_what_its_container_says(fit, X):
+    index = fit(Wrapped(X))
+    for wrong in (X[:5, :-1], np.hstack([X, X])[:5]):
+        for form in (np.asarray, Wrapped, list):
+            with pytest.raises(ValueError, match=f"X has {wrong.shape[1]} features"):
+                index.kneighbors(form(wrong))
+            with pytest.raises(ValueError, match=f"X has {wrong.shape[1]} features"):
+                index.partial_fit(form(wrong))
+
+
+@FITS
+def test_masked_values_are_refused(fit, X):
+    masked = np.ma.masked_greater(X, 0.5)
+    unmasked = np.ma.array(X)
+    with pytest.raises(ValueError, match="X has masked values"):
+        fit(masked)
+    index = fit(unmasked)
+    with pytest.raises(ValueError, match="X has masked values"):
+        index.kneighbors(masked)
+    with pytest.raises(ValueError, match="X has masked values"):
+        index.partial_fit(masked)
+    assert_array_equal(index.kneighbors(unmasked)[1], fit(X).kneighbors(X)[1])
 
 
 def test_inputs_are_not_changed(X, Q):

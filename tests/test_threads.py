@@ -148,6 +148,33 @@ def test_joblib_around_an_estimator_with_jobs_of_its_own(backend, make, rng):
         assert_array_equal(found[1], expected[1])
 
 
+_POOL = """
+import multiprocessing, warnings
+import numpy as np
+from sklearn_ann import FlatL2Neighbors
+
+X = np.random.default_rng(0).standard_normal((16384, 64)).astype(np.float32)
+indexes = [FlatL2Neighbors(n_jobs=n_jobs).fit(X) for n_jobs in (None, -1, 1, 2)]
+
+def search(number):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return indexes[number].kneighbors(X[:400])[1]
+
+if __name__ == "__main__":
+    expected = indexes[0].kneighbors(X[:400])[1]
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        found = pool.map(search, range(4))
+    assert all((ids == expected).all() for ids in found)
+    print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_worker_of_a_pool_searches_without_a_warning(run_script):
+    assert run_script(_POOL) == "done"
+
+
 _FORK = """
 import os
 import signal
