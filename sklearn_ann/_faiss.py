@@ -55,8 +55,8 @@ def from_faiss(index, X=None, **params):
     kind = type(index).__name__
     if kind == "IndexPreTransform":
         raise TypeError(
-            "An IndexPreTransform transforms its vectors before it indexes them. Give "
-            "faiss.downcast_index(index.index), and transform queries as its chain does."
+            "An IndexPreTransform transforms vectors before it indexes them. Give "
+            "faiss.downcast_index(index.index), and transform queries as it does."
         )
     if kind not in _KINDS:
         raise TypeError(
