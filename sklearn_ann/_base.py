@@ -25,7 +25,7 @@ from sklearn_ann._graph import NeighborsGraphMixin, as_objects
 from sklearn_ann._interchange import as_like, device_for
 from sklearn_ann._metrics import distances_from, largest_sqdist, vectors_to_index
 from sklearn_ann._parallel import count_threads
-from sklearn_ann._state import LearnedStateMixin, lock_of, on_snapshot
+from sklearn_ann._state import LearnedStateMixin, lock_of
 from sklearn_ann._storage import GrowingArrays
 from sklearn_ann._validation import validate_vectors
 
@@ -110,7 +110,7 @@ class NeighborsBase(
         """
         with lock_of(self):
             if self.is_trained:
-                twin = self._snapshot()
+                twin = self._twin()
                 backend = twin._get_backend(X)
                 X = validate_vectors(twin, X, reset=False)
                 twin._set_index(twin._add(twin._vectors(X), backend))
@@ -129,7 +129,6 @@ class NeighborsBase(
 
     # -- searching -------------------------------------------------------------------
 
-    @on_snapshot
     def kneighbors(self, X=None, n_neighbors=None, return_distance=True):
         """Find the nearest rows of the index.
 
@@ -159,12 +158,11 @@ class NeighborsBase(
             If X is not finite or has another width than the index, if `n_neighbors` is
             not positive or larger than the number of rows to find.
         """
-        distances, ids = self._kneighbors(X, n_neighbors)
+        distances, ids = self._snapshot()._kneighbors(X, n_neighbors)
         if return_distance:
             return as_like(X, distances), as_like(X, ids)
         return as_like(X, ids)
 
-    @on_snapshot
     def radius_neighbors(
         self, X=None, radius=None, return_distance=True, sort_results=False
     ):
@@ -193,13 +191,13 @@ class NeighborsBase(
         """
         if sort_results and not return_distance:
             raise ValueError("return_distance must be True if sort_results is True.")
-        distances, ids, offsets = self._radius_neighbors(X, radius, sort_results)
+        fitted = self._snapshot()
+        distances, ids, offsets = fitted._radius_neighbors(X, radius, sort_results)
         ids = as_objects(ids, offsets)
         return (as_objects(distances, offsets), ids) if return_distance else ids
 
     # -- looking at the index --------------------------------------------------------
 
-    @on_snapshot
     def reconstruct(self, ids):
         """The indexed vectors with these row numbers.
 
@@ -219,17 +217,17 @@ class NeighborsBase(
         IndexError
             If a row number is out of range.
         """
-        ids = np.asarray(ids)
+        fitted, ids = self._snapshot(), np.asarray(ids)
         if ids.size == 0:
             ids = ids.astype(np.int64)
         if not np.issubdtype(ids.dtype, np.integer):
             raise TypeError(f"ids must be integers, got an array of {ids.dtype}.")
-        if ids.size and (ids.min() < 0 or ids.max() >= self.n_samples_fit_):
+        if ids.size and (ids.min() < 0 or ids.max() >= fitted.n_samples_fit_):
             raise IndexError(
-                f"ids must lie between 0 and {self.n_samples_fit_ - 1}, the row "
+                f"ids must lie between 0 and {fitted.n_samples_fit_ - 1}, the row "
                 f"numbers of the index; got {ids.min()} to {ids.max()}."
             )
-        return np.array(self._decode(ids)[..., : self.n_features_in_])
+        return np.array(fitted._decode(ids)[..., : fitted.n_features_in_])
 
     @property
     def is_trained(self):
@@ -286,7 +284,8 @@ class NeighborsBase(
     def _kneighbors(self, X, n_neighbors):
         """As `kneighbors`, with answers on the host."""
         k = check_n_neighbors(self.n_neighbors if n_neighbors is None else n_neighbors)
-        check_metric(self.metric)
+        if self.metric != self.effective_metric_:
+            check_metric(self.metric)
         backend = self._get_backend(X)
         if X is None:
             return self._other_neighbors(k, backend)

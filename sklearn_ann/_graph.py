@@ -11,7 +11,7 @@ from sklearn import get_config
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sklearn_ann._checks import check_mode, check_n_neighbors
-from sklearn_ann._state import lock_of, on_snapshot
+from sklearn_ann._state import lock_of
 
 
 class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
@@ -50,7 +50,6 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         distances = np.hstack([np.zeros(rows.shape), distances])
         return self._graph(distances, np.hstack([rows, ids]), self.mode)
 
-    @on_snapshot
     def transform(self, X):
         """The graph of each query's neighbours among the indexed rows.
 
@@ -67,9 +66,9 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             a sample out of its own neighbourhood need; with ``mode="connectivity"``,
             `n_neighbors` ones.
         """
-        return self.kneighbors_graph(X, self._n_transformed(), self.mode)
+        fitted = self._snapshot()
+        return fitted.kneighbors_graph(X, fitted._n_transformed(), fitted.mode)
 
-    @on_snapshot
     def kneighbors_graph(self, X=None, n_neighbors=None, mode="connectivity"):
         """The graph of the nearest neighbours.
 
@@ -88,10 +87,10 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Each row lists neighbours by ascending distance, zeros stored.
         """
         check_mode(mode)
-        distances, ids = self._kneighbors(X, n_neighbors)
-        return self._graph(distances, ids, mode)
+        fitted = self._snapshot()
+        distances, ids = fitted._kneighbors(X, n_neighbors)
+        return fitted._graph(distances, ids, mode)
 
-    @on_snapshot
     def radius_neighbors_graph(
         self, X=None, radius=None, mode="connectivity", sort_results=False
     ):
@@ -114,8 +113,9 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Zero distances are stored.
         """
         check_mode(mode)
-        found = self._radius_neighbors(X, radius, sort_results)
-        return self._csr(*found, mode)
+        fitted = self._snapshot()
+        found = fitted._radius_neighbors(X, radius, sort_results)
+        return fitted._csr(*found, mode)
 
     def _n_transformed(self):
         """Entries in a row of `transform`."""

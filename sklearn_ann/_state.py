@@ -1,13 +1,13 @@
 """What an estimator has learned: replaced in one step, and seen as it was at one time.
 
 A fit works on a twin of the estimator, which takes over what the twin has learned when
-all is done: a fit that fails or is interrupted changes nothing. A search works on a
-copy of the attributes, so a fit in another thread does not change what it sees.
+all is done: a fit that fails or is interrupted changes nothing. The attributes are then
+those of another dict. A search works with the dict that it has found, so a fit in
+another thread does not change what it sees.
 """
 
 from __future__ import annotations
 
-import functools
 import os
 import threading
 import warnings
@@ -44,19 +44,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_locks)
 
 
-def on_snapshot(method):
-    """Let a search see the fitted estimator as it is when the search begins."""
-
-    @functools.wraps(method)
-    def search(self, *args, **kwargs):
-        # check_is_fitted takes longer than a small search.
-        if "_index" not in self.__dict__:
-            check_is_fitted(self)
-        return method(self._snapshot(), *args, **kwargs)
-
-    return search
-
-
 class LearnedStateMixin:
     """Twins, snapshots and pickles of an estimator.
 
@@ -71,15 +58,23 @@ class LearnedStateMixin:
         return "_index" in self.__dict__
 
     def _snapshot(self):
-        """An estimator with the attributes of this one, all of the same time."""
+        """What a search works with: no fit of this estimator changes it meanwhile."""
+        # check_is_fitted takes longer than a small search.
+        if "_index" not in self.__dict__:
+            check_is_fitted(self)
         snapshot = object.__new__(type(self))
-        # One step: the interpreter does not switch threads while it copies a dict.
-        snapshot.__dict__.update(self.__dict__)
+        snapshot.__dict__ = self.__dict__
         return snapshot
 
+    def _twin(self):
+        """An estimator with the same attributes, to be trained further."""
+        twin = object.__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        return twin
+
     def _untrained(self):
-        """A snapshot that has learned nothing."""
-        twin = self._snapshot()
+        """A twin that has learned nothing."""
+        twin = self._twin()
         for name in vars(self):
             if name in _PRIVATE or (name.endswith("_") and not name.startswith("_")):
                 del twin.__dict__[name]
