@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# A run compiles what it tests: it has a cache of its own, shared with the processes that
-# it starts.
+# A run compiles what it tests: it has a cache of its own, shared with the processes
+# that it starts.
 _CACHE = "SKLEARN_ANN_TEST_CACHE"
 _created = None
 if _CACHE not in os.environ:
