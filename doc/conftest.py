@@ -3,7 +3,7 @@
 import os
 import tempfile
 
-# Numba's cache on disk goes stale when a kernel in another file changes.
+# A run compiles what it shows.
 _cache = tempfile.TemporaryDirectory(prefix="sklearn_ann_numba_")
 os.environ.setdefault("NUMBA_CACHE_DIR", _cache.name)
 

@@ -5,6 +5,7 @@ from sklearn_ann._flat import FlatL2Neighbors
 from sklearn_ann._ivf_flat import IVFFlatNeighbors
 from sklearn_ann._ivf_pq import IVFPQNeighbors
 from sklearn_ann._version import __version__
+from sklearn_ann._warm_up import warm_up
 
 __all__ = [
     "FlatL2Neighbors",
@@ -12,4 +13,5 @@ __all__ = [
     "IVFPQNeighbors",
     "__version__",
     "from_faiss",
+    "warm_up",
 ]

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import threading
 from typing import Protocol
+
+from sklearn_ann._forks import hold_over_forks
+
+_importing = threading.RLock()
+hold_over_forks(_importing)
 
 
 class Backend(Protocol):
@@ -71,13 +78,13 @@ def get_backend(device):
     ImportError
         If numba-cuda is not installed.
     RuntimeError
-        If there is no such GPU.
+        If there is no such GPU, or Numba's compiler is switched off.
     """
     if device in (None, "cpu"):
-        return importlib.import_module("sklearn_ann._cpu")
+        return _import("sklearn_ann._cpu")
     kind, _, number = device.partition(":") if isinstance(device, str) else ("", "", "")
     if kind == "cuda" and (device == "cuda" or number.isdecimal()):
-        cuda = importlib.import_module("sklearn_ann._cuda")
+        cuda = _import("sklearn_ann._cuda")
         return cuda.on_device(int(number or 0))
     raise ValueError(
         f"device={device!r} is unknown. Use device=None or device='cpu', or "
@@ -90,4 +97,11 @@ def get_cuda_memory():
 
     Imported on first use, like a backend, and with the same errors.
     """
-    return importlib.import_module("sklearn_ann._cuda._compat")
+    return _import("sklearn_ann._cuda._compat")
+
+
+@functools.cache
+def _import(name):
+    """A module, whose import a fork waits for."""
+    with _importing:
+        return importlib.import_module(name)

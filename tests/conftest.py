@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-# Numba's cache on disk goes stale when a kernel in another file changes, so a run has
-# its own, shared with the processes that it starts.
+# A run compiles what it tests: it has a cache of its own, shared with the processes
+# that it starts.
 _CACHE = "SKLEARN_ANN_TEST_CACHE"
 _created = None
 if _CACHE not in os.environ:
@@ -71,7 +71,7 @@ def run_script(tmp_path):
             env={**environ, **more_environ},
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=300,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()

@@ -58,7 +58,7 @@ def is_standard(module):
 def test_kernels_know_numpy_numba_and_each_other(path):
     allowed = (
         *("numpy", "numba", "llvmlite"),
-        *("sklearn_ann._cpu", "sklearn_ann._layout"),
+        *("sklearn_ann._cpu", "sklearn_ann._layout", "sklearn_ann._forks"),
     )
     for module in imported_modules(path):
         assert is_standard(module) or is_within(module, *allowed), module
@@ -83,10 +83,21 @@ def test_estimators_reach_kernels_through_the_seam_only(path):
         assert not is_within(module, *kernels), module
 
 
-@pytest.mark.parametrize("name", ["_layout.py", "_checks.py", "_backend.py"])
+@pytest.mark.parametrize(
+    "name", ["_layout.py", "_checks.py", "_backend.py", "_forks.py"]
+)
 def test_what_all_parts_share_depends_on_numpy_alone(name):
+    allowed = "numpy", "sklearn_ann._forks"
     for module in imported_modules(PACKAGE / name):
-        assert is_standard(module) or is_within(module, "numpy"), module
+        assert is_standard(module) or is_within(module, *allowed), module
+
+
+@EACH_FILE
+def test_one_file_knows_the_inside_of_numbas_cache(path):
+    private = "numba.core.caching", "numba.core.serialize", "numba.core.compiler_lock"
+    if path.name != "_cache.py":
+        for module in imported_modules(path):
+            assert not is_within(module, *private), module
 
 
 @EACH_FILE

@@ -58,6 +58,21 @@ print("sklearn_ann._cuda" in sys.modules)
     assert run_script(source).split() == ["False", "False"]
 
 
+def test_without_the_compiler_a_fit_says_so(run_script):
+    source = """
+import numpy as np
+from sklearn_ann import FlatL2Neighbors
+for _ in range(2):
+    try:
+        FlatL2Neighbors().fit(np.eye(3))
+    except RuntimeError as error:
+        print(error)
+"""
+    first, second = run_script(source, NUMBA_DISABLE_JIT="1").splitlines()
+    assert first == second
+    assert "Unset the environment variable NUMBA_DISABLE_JIT" in first
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_the_cpu_has_the_operation_with_its_signature(operation):
     backend = get_backend("cpu")

@@ -12,7 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
-from sklearn_ann._cpu import _ivf_flat, _ivf_pq, _knn
+from sklearn_ann._cpu import _ivf_flat, _ivf_pq, _knn, _threads
 from sklearn_ann._cpu._threads import run_blocks
 
 ESTIMATORS = {
@@ -231,6 +231,52 @@ def test_every_block_is_worked_once(n_threads, n_blocks):
         lambda *block: done.append(block), ((i, -i) for i in range(n_blocks)), n_threads
     )
     assert sorted(done) == [(i, -i) for i in range(n_blocks)]
+
+
+def test_where_no_thread_can_be_started_the_caller_works(monkeypatch):
+    def fail(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_threads, "_pool", None)
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    test_every_block_is_worked_once(3, 30)
+
+
+_AT_THE_END = """
+import atexit
+import sys
+import threading
+import time
+import numpy as np
+import sklearn_ann._base
+from sklearn_ann import FlatL2Neighbors
+from sklearn_ann._cpu import _knn
+
+sklearn_ann._base._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
+X = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
+index = FlatL2Neighbors(n_jobs=3).fit(X)
+expected = index.kneighbors(X)[1]
+
+def search():
+    # After the main thread has ended, and its pool with it.
+    if threading.current_thread() is not threading.main_thread():
+        threading.main_thread().join()
+        time.sleep(0.2)
+    for _ in range(3):
+        assert (index.kneighbors(X)[1] == expected).all()
+    assert (index.fit(X).kneighbors(X)[1] == expected).all()
+    print("done")
+
+if sys.argv[1] == "atexit":
+    atexit.register(search)
+else:
+    threading.Thread(target=search).start()
+"""
+
+
+@pytest.mark.parametrize("when", ["atexit", "thread"])
+def test_a_search_at_the_end_of_the_process(when, run_script):
+    assert run_script(_AT_THE_END, when) == "done"
 
 
 def test_a_kernel_may_hand_out_blocks_itself():

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 import numba
 
-# nogil:  the thread pool of ``_threads`` runs kernels side by side.
-# cache:  a new process loads the machine code instead of compiling it again.
-# No fastmath: the bounds of ``_sq8`` hold for IEEE arithmetic in the order that is
-# written, and exact distances must not depend on how a loop was vectorised.
-# Never ``parallel=True``: Numba's workqueue layer aborts the process when two Python
-# threads call it, and GNU OpenMP does so after a fork.
-jit = numba.njit(nogil=True, cache=True, error_model="numpy")
+from sklearn_ann._cpu._cache import keep_on_disk
 
-# For a part of a hot loop that is a function for the reader's sake: a call would copy
-# each array and each tuple of arrays that it is given, some hundred words.
-inlined_jit = numba.njit(
-    nogil=True, cache=True, error_model="numpy", forceinline=True
-)
+if numba.config.DISABLE_JIT:
+    raise RuntimeError(
+        "sklearn_ann needs Numba's compiler: its kernels have vector instructions, "
+        "which Python cannot interpret. Unset the environment variable "
+        "NUMBA_DISABLE_JIT."
+    )
+
+
+def jit(function, **options):
+    """Compile a kernel at its first call; later processes load the machine code."""
+    # nogil:  the thread pool of ``_threads`` runs kernels side by side.
+    # No fastmath: the bounds of ``_sq8`` hold for IEEE arithmetic in the order that is
+    # written, and exact distances must not depend on how a loop was vectorised.
+    # Never ``parallel=True``: Numba's workqueue layer aborts the process when two
+    # Python threads call it, and GNU OpenMP does so after a fork.
+    compiled = numba.njit(nogil=True, error_model="numpy", **options)
+    return keep_on_disk(compiled(function))
+
+
+def inlined_jit(function):
+    """As `jit`, for a part of a hot loop that is a function for the reader's sake.
+
+    A call would copy each array and each tuple of arrays that it is given, some hundred
+    words.
+    """
+    return jit(function, forceinline=True)

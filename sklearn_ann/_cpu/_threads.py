@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 from collections import deque
@@ -73,7 +74,12 @@ def run_blocks(kernel, blocks, n_threads):
                 raise
 
     n_helpers = min(n_threads, len(pending)) - 1
-    helpers = [_get_pool().submit(work) for _ in range(n_helpers)]
+    helpers = []
+    # Where no thread can be started, at the end of the process or because there are too
+    # many, those that there are do the work.
+    with contextlib.suppress(RuntimeError):
+        for _ in range(n_helpers):
+            helpers.append(_get_pool().submit(work))
     try:
         work()
     finally:
