@@ -10,6 +10,7 @@ from scipy.sparse import csr_array, csr_matrix
 from sklearn import get_config
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
+from sklearn_ann._blocks import Joined
 from sklearn_ann._checks import check_mode, check_n_neighbors
 
 
@@ -107,28 +108,33 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         self._check_fitted()
         check_mode(mode)
-        found = self._radius_neighbors(X, radius, sort_results)
-        return self._csr(*found, mode)
+        with_distances, n = mode == "distance", self.n_samples_fit_
+        # As SciPy chooses it: it would make a copy of another.
+        indices = Joined(np.int32 if n <= np.iinfo(np.int32).max else np.int64)
+        data, counts = Joined(np.float64), Joined(np.int64)
+        for distances, ids, offsets in self._radius_blocks(
+            X, radius, with_distances, sort_results
+        ):
+            counts.append(np.diff(offsets))
+            indices.append(ids)
+            if with_distances:
+                data.append(distances)
+        offsets = np.append(0, np.cumsum(counts.array()))
+        indices = indices.array()
+        data = data.array() if with_distances else np.ones(len(indices))
+        return self._csr(data, indices, offsets)
 
     def _n_transformed(self):
         """Entries in a row of `transform`."""
         return check_n_neighbors(self.n_neighbors) + (self.mode == "distance")
 
     def _graph(self, distances, ids, mode):
-        offsets = np.arange(0, ids.size + 1, ids.shape[1])
-        return self._csr(distances.ravel(), ids.ravel(), offsets, mode)
+        data = distances.ravel() if mode == "distance" else np.ones(ids.size)
+        return self._csr(data, ids.ravel(), np.arange(0, ids.size + 1, ids.shape[1]))
 
-    def _csr(self, distances, ids, offsets, mode):
-        data = distances if mode == "distance" else np.ones(len(ids))
+    def _csr(self, data, indices, offsets):
         as_array = get_config().get("sparse_interface") == "sparray"
         shape = (len(offsets) - 1, self.n_samples_fit_)
         return (csr_array if as_array else csr_matrix)(
-            (data, ids, offsets), shape=shape
+            (data, indices, offsets), shape=shape
         )
-
-
-def as_objects(values, offsets):
-    """The rows of a graph as one array each, in an array of objects."""
-    parts = np.empty(len(offsets) - 1, dtype=object)
-    parts[:] = np.split(values, offsets[1:-1])
-    return parts
