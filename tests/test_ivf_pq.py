@@ -257,6 +257,21 @@ def test_a_row_is_not_its_own_neighbour(store_vectors, rng):
     assert (ids != np.arange(600)[:, None]).all()
 
 
+@pytest.mark.parametrize("mode", ["distance", "connectivity"])
+@pytest.mark.parametrize("refine_factor", [1, 3])
+def test_fit_transform_is_transform_of_the_same_rows(mode, refine_factor, rng):
+    X = rng.standard_normal((600, 8)).astype(np.float32)
+    codes = {"nlist": 4, "nprobe": 2, "m": 2, "nbits": 4, "mode": mode}
+    index = make(**codes, store_vectors=True, refine_factor=refine_factor)
+    graph = index.fit_transform(X)
+    expected = make(**codes, store_vectors=True, refine_factor=refine_factor)
+    expected = expected.fit(X).transform(X)
+    for name in ("data", "indices", "indptr"):
+        assert_array_equal(getattr(graph, name), getattr(expected, name))
+    if mode == "distance" and refine_factor == 1:
+        assert (graph.data > 0).all()
+
+
 def decoded_at_a_time(monkeypatch):
     """How many rows each call decodes from now on."""
     counts = []
