@@ -32,7 +32,7 @@ def _radius(
     index,         # IN   FlatIndex
     sqradius,      # IN   float        in the units of X
     with_sqdists,  # IN   bool         if not: what is surely inside is not measured
-    counts,        # INOUT (nq,)       int64    hits of each query so far
+    counts,        # INOUT  (nq,)      int64    hits of each query so far
     queries,       # OUT  (n_hits,)    uint8    from `start`
     ids,           # OUT  (n_hits,)    int64
     sqdists,       # OUT  (n_hits,)    float64  or (0,)
