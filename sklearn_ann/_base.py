@@ -14,24 +14,29 @@ from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_ann._backend import get_backend
+from sklearn_ann._blocks import row_blocks
 from sklearn_ann._checks import (
     METRICS,
     check_enough_rows,
     check_metric,
     check_n_neighbors,
-    check_radius,
 )
-from sklearn_ann._graph import NeighborsGraphMixin, as_objects
+from sklearn_ann._graph import NeighborsGraphMixin
 from sklearn_ann._interchange import as_like, device_for
-from sklearn_ann._metrics import distances_from, largest_sqdist, vectors_to_index
+from sklearn_ann._metrics import distances_from, settle_neighbors, vectors_to_index
 from sklearn_ann._parallel import count_threads
+from sklearn_ann._radius import RadiusNeighborsMixin
 from sklearn_ann._state import LearnedStateMixin, lock_of
 from sklearn_ann._storage import GrowingArrays
 from sklearn_ann._validation import validate_vectors
 
 
 class NeighborsBase(
-    NeighborsGraphMixin, LearnedStateMixin, BaseEstimator, metaclass=ABCMeta
+    NeighborsGraphMixin,
+    RadiusNeighborsMixin,
+    LearnedStateMixin,
+    BaseEstimator,
+    metaclass=ABCMeta,
 ):
     """What all nearest-neighbour estimators of this package share.
 
@@ -163,39 +168,6 @@ class NeighborsBase(
             return as_like(X, distances), as_like(X, ids)
         return as_like(X, ids)
 
-    def radius_neighbors(
-        self, X=None, radius=None, return_distance=True, sort_results=False
-    ):
-        """Find all rows within a radius.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_queries, n_features), default=None
-            Queries, on the host or on a GPU; the answers are on the host. If None, the
-            indexed rows, each without itself.
-        radius : float, default=None
-            In the units of `metric`, inclusive; the parameter of the estimator if None.
-        return_distance : bool, default=True
-            Whether to return the distances too.
-        sort_results : bool, default=False
-            Whether to sort each query's rows by distance. Otherwise they come in the
-            order of their numbers.
-
-        Returns
-        -------
-        neigh_dist : ndarray of shape (n_queries,), dtype object
-            Arrays of distances (float64), in the units of `metric`. Only if
-            `return_distance`.
-        neigh_ind : ndarray of shape (n_queries,), dtype object
-            Arrays of row numbers (int64).
-        """
-        if sort_results and not return_distance:
-            raise ValueError("return_distance must be True if sort_results is True.")
-        fitted = self._snapshot()
-        distances, ids, offsets = fitted._radius_neighbors(X, radius, sort_results)
-        ids = as_objects(ids, offsets)
-        return (as_objects(distances, offsets), ids) if return_distance else ids
-
     # -- looking at the index --------------------------------------------------------
 
     def reconstruct(self, ids):
@@ -254,8 +226,8 @@ class NeighborsBase(
         """Squared distances and ids, (nq, k) each; ids -1 for queries not finite."""
 
     @abstractmethod
-    def _search_radius(self, Q, sqradius, backend):
-        """Squared distances, ids and offsets of the rows within a radius."""
+    def _search_radius(self, Q, sqradius, with_sqdists, backend):
+        """Squared distances, if wanted, ids and offsets of rows within a radius."""
 
     @abstractmethod
     def _dtype_and_shape(self, index):
@@ -272,7 +244,11 @@ class NeighborsBase(
     _place_of_missing_self = 0
 
     def _indexed_vectors(self):
-        """The indexed rows, to be searched for their own neighbours."""
+        """The indexed rows, to be searched for their own neighbours: sliced by row."""
+        return self._decode(slice(None))
+
+    def _measured_vectors(self, within_radius=False):
+        """The indexed rows as distances are measured to them; None if to codes."""
         return self._decode(slice(None))
 
     @abstractmethod
@@ -298,55 +274,39 @@ class NeighborsBase(
             check_enough_rows(k, self.n_samples_fit_, len(Q))
             sqdists, ids = self._search(Q, k, backend)
             if (ids[:, -1] >= 0).all():
-                return self._from_sqdists(sqdists), ids
+                return self._from_sqdists(sqdists, ids, Q)
         # Not a plain array, or not finite: scikit-learn's door, with its errors.
         Q = self._as_queries(X)
         check_enough_rows(k, self.n_samples_fit_, len(Q))
-        sqdists, ids = self._search_all(Q, k, backend)
-        return self._from_sqdists(sqdists), ids
+        return self._search_all(Q, k, backend)
 
     def _search_all(self, Q, k, backend):
-        """As `_search`, where k neighbours of each query must be found."""
+        """Distances and row numbers of the k nearest, which must be there."""
         sqdists, ids = self._search(Q, k, backend)
         if (ids[:, -1] < 0).any():
             raise ValueError(
                 f"Row {np.argmin(ids[:, -1])} of X has no {k} neighbors: it is not "
                 "finite, or the indexed vectors are not."
             )
-        return sqdists, ids
+        return self._from_sqdists(sqdists, ids, Q)
 
-    def _other_neighbors(self, k, backend, Q=None):
+    def _other_neighbors(self, k, backend, rows=None):
         """The k nearest of each indexed row, itself excluded by index.
 
         A row that k others equal may not be among its own nearest: then the first of
         the list goes, as in scikit-learn.
         """
-        Q = self._indexed_vectors() if Q is None else Q
-        n = len(Q)
+        rows = self._indexed_vectors() if rows is None else rows
+        n, d = rows.shape
         check_enough_rows(k, n, n, others=True)
-        sqdists, ids = self._search_all(Q, k + 1, backend)
-        is_self = ids == np.arange(n)[:, None]
-        is_self[:, self._place_of_missing_self] |= ~is_self.any(axis=1)
-        distances = self._from_sqdists(sqdists[~is_self].reshape(n, k))
-        return distances, ids[~is_self].reshape(n, k)
-
-    def _radius_neighbors(self, X, radius, sort_results):
-        """Distances, row numbers and offsets of all rows within the radius."""
-        radius = check_radius(self.radius if radius is None else radius)
-        check_metric(self.metric)
-        sqradius = largest_sqdist(radius, self.effective_metric_)
-        backend = self._get_backend(X)
-        Q = self._indexed_vectors() if X is None else self._as_queries(X)
-        sqdists, ids, offsets = self._search_radius(Q, sqradius, backend)
-        queries = np.repeat(np.arange(len(Q)), np.diff(offsets))
-        if X is None:
-            others = ids != queries
-            sqdists, ids, queries = sqdists[others], ids[others], queries[others]
-            offsets = np.searchsorted(queries, np.arange(len(Q) + 1))
-        if sort_results:
-            order = np.lexsort((ids, sqdists, queries))
-            sqdists, ids = sqdists[order], ids[order]
-        return self._from_sqdists(sqdists), ids, offsets
+        distances, ids = np.empty((n, k)), np.empty((n, k), np.int64)
+        for start, stop in row_blocks(n, d):
+            found = self._search_all(rows[start:stop], k + 1, backend)
+            is_other = found[1] != np.arange(start, stop)[:, None]
+            is_other[:, self._place_of_missing_self] &= ~is_other.all(axis=1)
+            for array, of_block in zip((distances, ids), found, strict=True):
+                array[start:stop] = of_block[is_other].reshape(-1, k)
+        return distances, ids
 
     # -- machine ---------------------------------------------------------------------
 
@@ -386,5 +346,8 @@ class NeighborsBase(
     def _vectors(self, X):
         return vectors_to_index(X, self.effective_metric_)
 
-    def _from_sqdists(self, sqdists):
-        return distances_from(sqdists, self.effective_metric_)
+    def _from_sqdists(self, sqdists, ids, Q):
+        """Distances in the units of the metric, and row numbers, of k neighbours."""
+        if self.effective_metric_ == "cosine":
+            settle_neighbors(sqdists, ids, Q, self._measured_vectors())
+        return distances_from(sqdists, self.effective_metric_), ids

@@ -124,9 +124,9 @@ class FlatL2Neighbors(NeighborsBase):
         n_threads = self._n_threads(len(Q) * self._index.codes.size)
         return backend.knn(Q, self._index, k, n_threads)
 
-    def _search_radius(self, Q, sqradius, backend):
+    def _search_radius(self, Q, sqradius, with_sqdists, backend):
         n_threads = self._n_threads(len(Q) * self._index.codes.size)
-        return backend.radius(Q, self._index, sqradius, n_threads)
+        return backend.radius(Q, self._index, sqradius, with_sqdists, n_threads)
 
     def _decode(self, ids):
         return self._index.X[ids]

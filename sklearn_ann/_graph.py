@@ -10,6 +10,7 @@ from scipy.sparse import csr_array, csr_matrix
 from sklearn import get_config
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
+from sklearn_ann._blocks import Joined
 from sklearn_ann._checks import check_mode, check_n_neighbors
 from sklearn_ann._state import lock_of
 
@@ -113,29 +114,34 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Zero distances are stored.
         """
         check_mode(mode)
-        fitted = self._snapshot()
-        found = fitted._radius_neighbors(X, radius, sort_results)
-        return fitted._csr(*found, mode)
+        fitted, with_distances = self._snapshot(), mode == "distance"
+        # As SciPy chooses it: it would make a copy of another.
+        is_small = fitted.n_samples_fit_ <= np.iinfo(np.int32).max
+        indices = Joined(np.int32 if is_small else np.int64)
+        data, counts = Joined(np.float64), Joined(np.int64)
+        for distances, ids, offsets in fitted._radius_blocks(
+            X, radius, with_distances, sort_results
+        ):
+            counts.append(np.diff(offsets))
+            indices.append(ids)
+            if with_distances:
+                data.append(distances)
+        offsets = np.append(0, np.cumsum(counts.array()))
+        indices = indices.array()
+        data = data.array() if with_distances else np.ones(len(indices))
+        return fitted._csr(data, indices, offsets)
 
     def _n_transformed(self):
         """Entries in a row of `transform`."""
         return check_n_neighbors(self.n_neighbors) + (self.mode == "distance")
 
     def _graph(self, distances, ids, mode):
-        offsets = np.arange(0, ids.size + 1, ids.shape[1])
-        return self._csr(distances.ravel(), ids.ravel(), offsets, mode)
+        data = distances.ravel() if mode == "distance" else np.ones(ids.size)
+        return self._csr(data, ids.ravel(), np.arange(0, ids.size + 1, ids.shape[1]))
 
-    def _csr(self, distances, ids, offsets, mode):
-        data = distances if mode == "distance" else np.ones(len(ids))
+    def _csr(self, data, indices, offsets):
         as_array = get_config().get("sparse_interface") == "sparray"
         shape = (len(offsets) - 1, self.n_samples_fit_)
         return (csr_array if as_array else csr_matrix)(
-            (data, ids, offsets), shape=shape
+            (data, indices, offsets), shape=shape
         )
-
-
-def as_objects(values, offsets):
-    """The rows of a graph as one array each, in an array of objects."""
-    parts = np.empty(len(offsets) - 1, dtype=object)
-    parts[:] = np.split(values, offsets[1:-1])
-    return parts

@@ -193,14 +193,15 @@ class IVFFlatNeighbors(IVFNeighbors):
         _, probes = self._probe(index, Q, nprobe, k, backend, n_threads)
         return backend.scan_ivf_flat(Q, index, probes, k, n_threads)
 
-    def _search_radius(self, Q, sqradius, backend):
+    def _search_radius(self, Q, sqradius, with_sqdists, backend):
         index = self._index
         nprobe = check_nprobe(self.nprobe)
         n_threads = self._n_threads_for(len(Q), nprobe)
+        wanted = sqradius, with_sqdists, n_threads
         if nprobe >= self.nlist_:
-            return backend.radius(Q, index.rows, sqradius, n_threads)
+            return backend.radius(Q, index.rows, *wanted)
         _, probes = self._probe(index, Q, nprobe, 0, backend, n_threads)
-        return backend.radius_ivf_flat(Q, index, probes, sqradius, n_threads)
+        return backend.radius_ivf_flat(Q, index, probes, *wanted)
 
     def _n_threads_for(self, nq, nprobe):
         share = min(1.0, nprobe / self.nlist_)

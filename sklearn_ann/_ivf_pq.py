@@ -13,12 +13,12 @@ from sklearn_ann._checks import check_nprobe, check_refine_factor
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import CODEWORDS
 from sklearn_ann._product_quantizer import (
+    DecodedRows,
     choose_parts,
     draw_residuals,
     empty_pq_index,
     pair_codes,
     place_codes,
-    positions_of,
     train_codewords,
 )
 from sklearn_ann._stored_index import unpack_ivf_pq
@@ -291,8 +291,28 @@ class IVFPQNeighbors(IVFNeighbors):
 
     def _reconstruction_error(self, index, X, backend):
         rows = np.arange(0, len(X), -(-len(X) // _ERROR_SAMPLE))
-        decoded = backend.decode_rows(positions_of(rows, index), index)
+        decoded = DecodedRows(index, backend, np.float64)[rows]
         return float(np.square(X[rows] - decoded, dtype=np.float64).sum(axis=1).mean())
+
+    def fit_transform(self, X, y=None):
+        """Fit to X and return its neighbours graph: ``fit(X).transform(X)``.
+
+        A row is at a distance from what its own codes stand for, and others may be
+        nearer to it.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors to search.
+        y : None
+            Ignored; here for the scikit-learn API.
+
+        Returns
+        -------
+        graph : sparse matrix of shape (n_samples, n_samples), CSR
+            See `transform`.
+        """
+        return self.fit(X).transform(X)
 
     # -- searching -------------------------------------------------------------------
 
@@ -311,12 +331,13 @@ class IVFPQNeighbors(IVFNeighbors):
             return backend.refine(Q, index.X, ids, k, n_threads)
         return backend.scan_ivf_pq(*arguments)
 
-    def _search_radius(self, Q, sqradius, backend):
+    def _search_radius(self, Q, sqradius, with_sqdists, backend):
         index = self._index
         nprobe = min(check_nprobe(self.nprobe), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
         _, probes = self._probe(index, Q, nprobe, 0, backend, n_threads)
-        return backend.radius_ivf_pq(Q, index, probes, sqradius, n_threads)
+        wanted = sqradius, with_sqdists, n_threads
+        return backend.radius_ivf_pq(Q, index, probes, *wanted)
 
     def _n_threads_for(self, nq, nprobe):
         index, share = self._index, nprobe / self.nlist_
@@ -329,11 +350,14 @@ class IVFPQNeighbors(IVFNeighbors):
         return len(self._index.X) > 0
 
     def _indexed_vectors(self):
-        return self._index.X if self._is_stored else self._decode(slice(None))
+        return self._index.X if self._is_stored else self._decoded_rows()
+
+    def _measured_vectors(self, within_radius=False):
+        is_refined = self._is_stored and self.refine_factor > 1 and not within_radius
+        return self._index.X if is_refined else None
 
     def _decode(self, ids):
-        index = self._index
-        positions = positions_of(ids, index)
-        decoded = self._get_backend().decode_rows(np.atleast_1d(positions), index)
-        decoded = decoded.astype(self._index_dtype)
-        return decoded.reshape(*positions.shape, decoded.shape[1])
+        return self._decoded_rows()[ids]
+
+    def _decoded_rows(self):
+        return DecodedRows(self._index, self._get_backend(), self._index_dtype)

@@ -279,3 +279,25 @@ def positions_of(ids, index):
     positions = np.empty(len(filled), np.int64)
     positions[index.ids[filled]] = filled
     return positions[ids]
+
+
+class DecodedRows:
+    """The rows of an index of codes, decoded as they are asked for.
+
+    Parameters
+    ----------
+    index : IVFPQIndex
+    backend : module
+    dtype : dtype
+    """
+
+    def __init__(self, index, backend, dtype):
+        self._index, self._backend, self._dtype = index, backend, dtype
+        self._positions = positions_of(slice(None), index)
+        self.shape = len(self._positions), index.centroids.X.shape[1]
+
+    def __getitem__(self, ids):
+        positions = self._positions[ids]
+        decoded = self._backend.decode_rows(np.atleast_1d(positions), self._index)
+        decoded = decoded.astype(self._dtype, copy=False)
+        return decoded.reshape(*positions.shape, self.shape[1])

@@ -53,6 +53,20 @@ def test_kneighbors_equals_scikit_learn(metric, queries, n_neighbors, X, Q):
     )
 
 
+@METRICS
+def test_all_rows_are_searched_some_at_a_time(metric, X, monkeypatch):
+    X[20:30] = X[0]
+    index = FlatL2Neighbors(metric=metric).fit(X)
+    expected = index.kneighbors()
+    expected_graph = index.fit_transform(X)
+    monkeypatch.setattr("sklearn_ann._blocks._BLOCK_BYTES", 8 * 7 * 16)
+    for found, wanted in zip(index.kneighbors(), expected, strict=True):
+        assert_array_equal(found, wanted, strict=True)
+    graph = index.fit_transform(X)
+    assert_array_equal(graph.indices, expected_graph.indices)
+    assert_array_equal(graph.data, expected_graph.data)
+
+
 def test_three_equal_points_without_themselves():
     # Not [[1], [0], [0]]: scikit-learn drops the first of a list that lacks the row.
     index = FlatL2Neighbors(1).fit([[2.0], [2.0], [2.0]])

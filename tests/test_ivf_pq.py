@@ -11,7 +11,13 @@ import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn import config_context
 
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, _cpu
+from sklearn_ann import (
+    FlatL2Neighbors,
+    IVFFlatNeighbors,
+    IVFPQNeighbors,
+    _blocks,
+    _cpu,
+)
 from sklearn_ann._cpu import _ivf_pq
 from sklearn_ann._product_quantizer import choose_parts, positions_of
 from sklearn_ann.exceptions import FewTrainingRowsWarning
@@ -243,16 +249,81 @@ def test_refining_without_vectors_is_an_error(rng):
 
 
 @pytest.mark.parametrize("store_vectors", [False, True])
-def test_a_row_is_not_its_own_neighbour_and_first_in_its_graph(store_vectors, rng):
+def test_a_row_is_not_its_own_neighbour(store_vectors, rng):
     X = rng.standard_normal((600, 8)).astype(np.float32)
     index = make(nlist=4, nprobe=2, m=2, nbits=4, store_vectors=store_vectors)
-    graph = index.fit_transform(X)
-    assert (np.diff(graph.indptr) == 6).all()
-    assert_array_equal(graph.indices.reshape(600, 6)[:, 0], np.arange(600))
-    assert_array_equal(graph.data.reshape(600, 6)[:, 0], 0)
-    ids = index.kneighbors(return_distance=False)
+    ids = index.fit(X).kneighbors(return_distance=False)
     assert ids.shape == (600, 5)
     assert (ids != np.arange(600)[:, None]).all()
+
+
+@pytest.mark.parametrize("mode", ["distance", "connectivity"])
+@pytest.mark.parametrize("refine_factor", [1, 3])
+def test_fit_transform_is_transform_of_the_same_rows(mode, refine_factor, rng):
+    X = rng.standard_normal((600, 8)).astype(np.float32)
+    codes = {"nlist": 4, "nprobe": 2, "m": 2, "nbits": 4, "mode": mode}
+    index = make(**codes, store_vectors=True, refine_factor=refine_factor)
+    graph = index.fit_transform(X)
+    expected = make(**codes, store_vectors=True, refine_factor=refine_factor)
+    expected = expected.fit(X).transform(X)
+    for name in ("data", "indices", "indptr"):
+        assert_array_equal(getattr(graph, name), getattr(expected, name))
+    if mode == "distance" and refine_factor == 1:
+        assert (graph.data > 0).all()
+
+
+def decoded_at_a_time(monkeypatch):
+    """How many rows each call decodes from now on."""
+    counts = []
+
+    def spy(positions, index):
+        counts.append(len(positions))
+        return decode_rows(positions, index)
+
+    decode_rows = _cpu.decode_rows
+    monkeypatch.setattr(_cpu, "decode_rows", spy)
+    return counts
+
+
+SEARCHES_OF_ALL_ROWS = pytest.mark.parametrize(
+    "search",
+    [
+        lambda index: index.kneighbors()[1],
+        lambda index: index.kneighbors_graph().indices,
+        lambda index: np.concatenate(index.radius_neighbors(radius=2.0)[1]),
+        lambda index: index.radius_neighbors_graph(radius=2.0).indices,
+    ],
+    ids=["kneighbors", "kneighbors_graph", "radius_neighbors", "radius_graph"],
+)
+
+
+@SEARCHES_OF_ALL_ROWS
+def test_rows_are_decoded_some_at_a_time(search, monkeypatch, rng):
+    X = rng.standard_normal((600, 8)).astype(np.float32)
+    index = make(nlist=4, nprobe=2, m=2).fit(X)
+    expected = search(index)
+    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 8 * 8 * 100)
+    counts = decoded_at_a_time(monkeypatch)
+    assert_array_equal(search(index), expected)
+    assert counts == [100] * 6
+
+
+def test_so_many_rows_are_decoded_as_take_less_than_most_indexes(monkeypatch, rng):
+    X = rng.standard_normal((3000, 3072)).astype(np.float32)
+    index = make(nlist=1, m=1, nbits=4).fit(X)
+    counts = decoded_at_a_time(monkeypatch)
+    index.kneighbors(n_neighbors=1)
+    assert sum(counts) == 3000
+    assert max(counts) * 3072 * 8 <= 2**25
+
+
+@SEARCHES_OF_ALL_ROWS
+def test_stored_vectors_are_searched_instead_of_decoded_ones(search, monkeypatch, rng):
+    X = rng.standard_normal((300, 8)).astype(np.float32)
+    index = make(nlist=4, nprobe=2, m=2, store_vectors=True).fit(X)
+    counts = decoded_at_a_time(monkeypatch)
+    assert len(search(index)) > 0
+    assert counts == []
 
 
 def test_radius_neighbors_are_the_reconstructions_within_it(rng):

@@ -6,7 +6,8 @@ import reference
 import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, _cpu
+from sklearn_ann._scalar_quantizer import build_flat_index
 
 KINDS = pytest.mark.parametrize(
     ("kind", "dtype"), vector_kinds.KINDS, ids=vector_kinds.name
@@ -122,3 +123,100 @@ def test_an_infinite_radius_finds_all_rows(rng):
     X = rng.standard_normal((100, 6))
     index = FlatL2Neighbors(radius=np.inf).fit(X)
     assert_array_equal(index.radius_neighbors(X[:1])[1][0], np.arange(100))
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("with_queries", [True, False])
+@pytest.mark.parametrize("sort_results", [False, True])
+def test_blocks_of_queries_are_joined(
+    metric, with_queries, sort_results, rng, monkeypatch
+):
+    X, Q = vector_kinds.make(vector_kinds.duplicates, np.float32, rng, 300, 50, 4)
+    X[100:110] *= 20
+    radius = {"euclidean": 1.0, "cosine": 0.1}[metric]
+    index = FlatL2Neighbors(radius=radius, metric=metric).fit(X)
+    queries = Q if with_queries else None
+
+    def search():
+        graphs = [
+            index.radius_neighbors_graph(queries, None, mode, sort_results)
+            for mode in ("distance", "connectivity")
+        ]
+        return index.radius_neighbors(queries, None, True, sort_results), graphs
+
+    expected, expected_graphs = search()
+    monkeypatch.setattr("sklearn_ann._radius._QUERIES", 7)
+    found, graphs = search()
+    for kind, expected_kind in zip(found, expected, strict=True):
+        for array, expected_array in zip(kind, expected_kind, strict=True):
+            assert_array_equal(array, expected_array, strict=True)
+    distances, ids = map(np.concatenate, found)
+    for graph, expected_graph in zip(graphs, expected_graphs, strict=True):
+        assert_array_equal(graph.indptr, expected_graph.indptr)
+        assert_array_equal(graph.indices, ids)
+    assert_array_equal(graphs[0].data, distances)
+    assert (graphs[1].data == 1).all()
+    assert 300 < len(ids) < 50_000
+
+
+@KINDS
+@pytest.mark.parametrize("share", [0.003, 0.1, 0.7])
+def test_rows_are_the_same_without_distances(kind, dtype, share, rng):
+    X, Q = vector_kinds.make(kind, dtype, rng, 1000, 20, 9)
+    index = build_flat_index(X, _cpu, 1)
+    distances = np.sort([reference.sqdists(q, X) for q in Q], axis=None)
+    # On the distance of a row, so that ties are inside.
+    sqradius = float(distances[int(share * len(distances))])
+    _, ids, offsets = _cpu.radius(Q, index, sqradius, True, 1)
+    none, found_ids, found_offsets = _cpu.radius(Q, index, sqradius, False, 1)
+    assert none.shape == (0,)
+    assert_array_equal(found_ids, ids, strict=True)
+    assert_array_equal(found_offsets, offsets, strict=True)
+
+
+def test_ids_of_lists_ascend(rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 3000, 40, 4)
+    for nprobe in (5, 20):
+        index = IVFFlatNeighbors(nlist=20, nprobe=nprobe, random_state=0).fit(X)
+        for ids in index.radius_neighbors(Q, 2.0)[1]:
+            assert (np.diff(ids) > 0).all()
+        for distances, ids in zip(
+            *index.radius_neighbors(Q, 2.0, sort_results=True), strict=True
+        ):
+            assert (np.diff(distances) >= 0).all()
+            assert len(ids) > 10
+
+
+_PEAK = """
+import sys, tracemalloc
+import numpy as np
+from sklearn_ann import FlatL2Neighbors
+
+rng = np.random.default_rng(0)
+X = rng.standard_normal((9000, 4)).astype(np.float32)
+index = FlatL2Neighbors(radius=2.0, n_jobs=1).fit(X)
+search = {
+    "radius_neighbors": lambda Q: index.radius_neighbors(Q),
+    "ids": lambda Q: index.radius_neighbors(Q, return_distance=False),
+    "distance": lambda Q: index.radius_neighbors_graph(Q, mode="distance"),
+    "connectivity": lambda Q: index.radius_neighbors_graph(Q),
+}[sys.argv[1]]
+search(X[:100])
+tracemalloc.start()
+found = search(X)
+peak = tracemalloc.get_traced_memory()[1]
+ids = found[1] if isinstance(found, tuple) else found
+n = ids.nnz if hasattr(ids, "nnz") else sum(map(len, ids))
+print(peak / n, n)
+"""
+
+
+@pytest.mark.parametrize(
+    ("search", "most"),
+    # Of a result: 16, 8, 12 and 12 bytes. The rest is a block, and blocks to be joined.
+    [("radius_neighbors", 26), ("ids", 14), ("distance", 26), ("connectivity", 18)],
+)
+def test_bytes_of_a_pair(search, most, run_script):
+    n_bytes, n_pairs = map(float, run_script(_PEAK, search).split())
+    assert n_pairs > 1e7
+    assert n_bytes < most

@@ -49,9 +49,9 @@ EACH_ESTIMATOR = pytest.mark.parametrize(
         IVFFlatNeighbors(nlist=1, metric="cosine"),
         IVFFlatNeighbors(nlist=2, nprobe=1),
         IVFPQNeighbors(),
-        # With as many codewords as rows: elsewhere a row of `transform` differs from
-        # one of `fit_transform`, which is at distance 0 of itself.
         IVFPQNeighbors(nlist=2, nprobe=1, store_vectors=True),
+        # Fewer codewords than rows: codes that lose something.
+        IVFPQNeighbors(m=1, nbits=4, nlist=2),
     ]
 )
 @pytest.mark.filterwarnings("ignore::sklearn_ann.exceptions.FewTrainingRowsWarning")

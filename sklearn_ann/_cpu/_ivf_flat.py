@@ -163,7 +163,7 @@ def scan_ivf_flat(Q, index, probes, k, n_threads):
     return sqdists, ids
 
 
-def radius_ivf_flat(Q, index, probes, sqradius, n_threads):
+def radius_ivf_flat(Q, index, probes, sqradius, with_sqdists, n_threads):
     """All rows within a radius of each query in the lists that it probes, exactly.
 
     Parameters and returns as those of ``radius``, `probes` as in ``scan_ivf_flat``.
@@ -171,4 +171,6 @@ def radius_ivf_flat(Q, index, probes, sqradius, n_threads):
     blocks = [
         (i, i + 1, chain(read_only(probes[i]), index.lists)) for i in range(len(Q))
     ]
-    return radius_in_panels(Q, index.rows, blocks, sqradius, n_threads)
+    return radius_in_panels(
+        Q, index.rows, blocks, sqradius, with_sqdists, n_threads
+    )

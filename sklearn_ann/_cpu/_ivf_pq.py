@@ -286,7 +286,7 @@ def _measure_chain(
                 ids[place] = index.ids[position]
 
 
-def radius_ivf_pq(Q, index, probes, sqradius, n_threads):
+def radius_ivf_pq(Q, index, probes, sqradius, with_sqdists, n_threads):
     """All rows that decode to a vector within a radius, in the lists that are probed.
 
     Parameters and returns as those of ``radius_ivf_flat``. Every row of the lists is
@@ -301,7 +301,7 @@ def radius_ivf_pq(Q, index, probes, sqradius, n_threads):
         _measure_chain(query, Q, panels, index, sqdists, ids)
         hits = np.flatnonzero((sqdists <= sqradius) & (ids >= 0))
         hits = hits[np.argsort(ids[hits])]
-        found[query] = sqdists[hits], ids[hits]
+        found[query] = sqdists[hits[: len(hits) * with_sqdists]], ids[hits]
 
     run_blocks(search, ((query,) for query in range(len(Q))), n_threads)
     offsets = np.zeros(len(Q) + 1, np.int64)

@@ -4,32 +4,38 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._distance import sqdist
-from sklearn_ann._cpu._filter import encode_queries, filter_panels, set_threshold
+from sklearn_ann._cpu._distance import prefetch, sqdist
+from sklearn_ann._cpu._filter import (
+    SLACK,
+    encode_queries,
+    filter_panels,
+    set_threshold,
+)
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE
 from sklearn_ann._cpu._threads import cut, run_blocks
 from sklearn_ann._layout import PANEL, read_only
 
-# Queries that are searched together, and hits they may have before those are handed
-# over.
+# Queries that are searched together, fewer than a byte can number, and hits they may
+# have before those are handed over.
 _BLOCK = 16 * TILE
 _MAX_HITS = 2**16
-_HIT = np.int64, np.int64, np.float64  # query, row, squared distance
 
 
 @jit
 def _radius(
-    start,     # IN   int          first query
-    stop,      # IN   int          one past the last
-    panels,    # IN   (n_panels,)  int64    numbers of the panels to search
-    first,     # IN   int          where to begin among them
-    Q,         # IN   (nq, d)      float
-    index,     # IN   FlatIndex
-    sqradius,  # IN   float        in the units of X
-    queries,   # OUT  (n_hits,)    int64
-    ids,       # OUT  (n_hits,)    int64
-    sqdists,   # OUT  (n_hits,)    float64
+    start,         # IN   int          first query
+    stop,          # IN   int          one past the last
+    panels,        # IN   (n_panels,)  int64    numbers of the panels to search
+    first,         # IN   int          where to begin among them
+    Q,             # IN   (nq, d)      float
+    index,         # IN   FlatIndex
+    sqradius,      # IN   float        in the units of X
+    with_sqdists,  # IN   bool         if not: what is surely inside is not measured
+    counts,        # INOUT  (nq,)      int64    hits of each query so far
+    queries,       # OUT  (n_hits,)    uint8    from `start`
+    ids,           # OUT  (n_hits,)    int64
+    sqdists,       # OUT  (n_hits,)    float64  or (0,)
 ):
     """Rows within the radius, until the outputs are full.
 
@@ -39,26 +45,37 @@ def _radius(
     block = encode_queries(start, stop, Q, index, capacity)
     block.marks[:] = capacity - PANEL
     members = np.arange(stop - start)
+    threshold = np.sqrt(sqradius) / index.unit
     for i in members:
-        set_threshold(block, i, np.sqrt(sqradius) / index.unit, index.error_ratio)
+        if block.thresholds[i] >= 0:
+            set_threshold(block, i, threshold, index.error_ratio)
     dots = np.empty((TILE, PANEL), np.int32)
     n_hits, at, codes, biases = 0, first, block.codes, block.biases
+    # Taken out of their tuples once, see ``filter_panels``.
+    X, n_candidates, uppers, rows = index.X, block.counts, block.uppers, block.rows
+    surely = -1.0 if with_sqdists else threshold / SLACK
     while at < len(panels) and n_hits + (stop - start) * capacity <= len(ids):
         at = filter_panels(panels, at, members, codes, biases, block, index, dots)
         for i in members:
-            for c in range(block.counts[i]):
-                row = block.rows[i, c]
-                exact = sqdist(index.X, row, Q, start + i)
-                if exact <= sqradius:
-                    queries[n_hits] = start + i
-                    ids[n_hits] = row
-                    sqdists[n_hits] = exact
-                    n_hits += 1
-            block.counts[i] = 0
+            n_before = n_hits
+            for c in range(n_candidates[i]):
+                if not uppers[i, c] <= surely:
+                    if c + 1 < n_candidates[i]:
+                        prefetch(X, rows[i, c + 1])
+                    exact = sqdist(X, rows[i, c], Q, start + i)
+                    if not exact <= sqradius:
+                        continue
+                    if with_sqdists:
+                        sqdists[n_hits] = exact
+                queries[n_hits] = i
+                ids[n_hits] = rows[i, c]
+                n_hits += 1
+            counts[start + i] += n_hits - n_before
+            n_candidates[i] = 0
     return at, n_hits
 
 
-def radius(Q, index, sqradius, n_threads):
+def radius(Q, index, sqradius, with_sqdists, n_threads):
     """All rows within a radius of each query, exactly.
 
     Parameters
@@ -68,12 +85,15 @@ def radius(Q, index, sqradius, n_threads):
     index : FlatIndex
     sqradius : float
         Squared; rows at this distance are inside.
+    with_sqdists : bool
+        Whether distances are wanted too. Without them, rows that are surely inside
+        need not be measured.
     n_threads : int
 
     Returns
     -------
     sqdists : ndarray of shape (total,), float64
-        Squared distances, query after query.
+        Squared distances, query after query; empty if they are not wanted.
     ids : ndarray of shape (total,), int64
         Row numbers, ascending for each query.
     offsets : ndarray of shape (nq + 1,), int64
@@ -81,31 +101,66 @@ def radius(Q, index, sqradius, n_threads):
     """
     panels = np.arange(len(index.codes))
     blocks = [(start, stop, panels) for start, stop in cut(len(Q), _BLOCK)]
-    return radius_in_panels(Q, index, blocks, sqradius, n_threads)
+    return radius_in_panels(Q, index, blocks, sqradius, with_sqdists, n_threads)
 
 
-def radius_in_panels(Q, index, blocks, sqradius, n_threads):
+def radius_in_panels(Q, index, blocks, sqradius, with_sqdists, n_threads):
     """As ``radius``; `blocks` are triples: start and stop of queries, their panels."""
-    Q = read_only(Q)
-    found = [None] * len(blocks)
+    Q, found = read_only(Q), [None] * len(blocks)
+    counts = np.zeros(len(Q), np.int64)
+    args = Q, index, sqradius, with_sqdists, counts
 
-    def search(number, block):
-        start, stop, panels = block
-        parts, at = [[np.empty(0, t) for t in _HIT]], 0
+    def search(number):
+        start, stop, panels = blocks[number]
+        hits = _empty_hits(_MAX_HITS, _MAX_HITS * with_sqdists)
+        parts, at = [], 0
         while at < len(panels):
-            hits = [np.empty(_MAX_HITS, t) for t in _HIT]
-            at, n_hits = _radius(start, stop, panels, at, Q, index, sqradius, *hits)
+            at, n_hits = _radius(start, stop, panels, at, *args, *hits)
             parts.append([array[:n_hits].copy() for array in hits])
-        found[number] = _by_query_and_row(parts)
+        if len(index.ids) and parts:
+            parts = [_by_row(*map(np.concatenate, zip(*parts, strict=True)))]
+        found[number] = parts
 
-    run_blocks(search, enumerate(blocks), n_threads)
-    queries, ids, sqdists = map(np.concatenate, zip(*found, strict=True))
-    offsets = np.searchsorted(queries, np.arange(len(Q) + 1))
+    def place(number):
+        start, stop, _ = blocks[number]
+        for part in found[number]:
+            _place_hits(*part, places[start:stop], ids, sqdists)
+        found[number] = None
+
+    numbers = [(number,) for number in range(len(blocks))]
+    run_blocks(search, numbers, n_threads)
+    offsets = np.zeros(len(Q) + 1, np.int64)
+    np.cumsum(counts, out=offsets[1:])
+    places, total = offsets[:-1].copy(), offsets[-1]
+    _, ids, sqdists = _empty_hits(total, total * with_sqdists)
+    run_blocks(place, numbers, n_threads)
     return sqdists, ids, offsets
 
 
-def _by_query_and_row(parts):
-    """Hits of a block in order; panels of inverted lists bring them in another."""
-    queries, ids, sqdists = map(np.concatenate, zip(*parts, strict=True))
-    order = np.lexsort((ids, queries))
-    return queries[order], ids[order], sqdists[order]
+def _empty_hits(n, n_sqdists):
+    """Queries, row numbers and squared distances of so many hits."""
+    return np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n_sqdists)
+
+
+def _by_row(queries, ids, sqdists):
+    """Hits in the order of their rows: positions in lists are in another one."""
+    order = np.argsort(ids)
+    in_order = sqdists[order] if len(sqdists) else sqdists
+    return queries[order], ids[order], in_order
+
+
+@jit
+def _place_hits(
+    queries,      # IN     (n_hits,)  uint8
+    ids,          # IN     (n_hits,)  int64
+    sqdists,      # IN     (n_hits,)  float64  or (0,)
+    places,       # INOUT  (n,)       int64    where the next hit of each query goes
+    all_ids,      # OUT    (total,)   int64
+    all_sqdists,  # OUT    (total,)   float64  or (0,)
+):
+    for hit in range(len(queries)):
+        place = places[queries[hit]]
+        places[queries[hit]] += 1
+        all_ids[place] = ids[hit]
+        if len(all_sqdists) > 0:
+            all_sqdists[place] = sqdists[hit]

@@ -18,14 +18,14 @@ def scan_ivf_flat(Q, index, probes, k, n_threads):
     return knn_of(Q, k, route_of, bytes_of_query(Q, image))
 
 
-def radius_ivf_flat(Q, index, probes, sqradius, n_threads):
+def radius_ivf_flat(Q, index, probes, sqradius, with_sqdists, n_threads):
     """All rows within a radius of each query in the lists that it probes, exactly.
 
     Parameters and returns are those of ``_cpu.radius_ivf_flat``.
     """
     image = image_of(index.rows)
     route_of = _route_of(image, index.lists, probes)
-    return radius_of(Q, sqradius, route_of, bytes_of_query(Q, image))
+    return radius_of(Q, sqradius, with_sqdists, route_of, bytes_of_query(Q, image))
 
 
 def _route_of(image, lists, probes):

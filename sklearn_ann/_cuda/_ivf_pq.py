@@ -149,14 +149,14 @@ def candidates_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
     return scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads)[1]
 
 
-def radius_ivf_pq(Q, index, probes, sqradius, n_threads):
+def radius_ivf_pq(Q, index, probes, sqradius, with_sqdists, n_threads):
     """All rows that decode to a vector within a radius, in the lists that are probed.
 
     Parameters and returns are those of ``_cpu.radius_ivf_pq``.
     """
     centroids = image_of(index.centroids).X
     known, probes = nearest_of(Q, centroids, probes, probes.shape[1])
-    return radius_of(Q, sqradius, *_route_of(Q, index, probes, known))
+    return radius_of(Q, sqradius, with_sqdists, *_route_of(Q, index, probes, known))
 
 
 def _route_of(Q, index, probes, known):

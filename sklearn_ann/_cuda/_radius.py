@@ -18,16 +18,17 @@ from sklearn_ann._cuda._image import (
 from sklearn_ann._cuda._routes import AllRows
 
 
-def radius(Q, index, sqradius, n_threads):
+def radius(Q, index, sqradius, with_sqdists, n_threads):
     """All rows within a radius of each query, exactly.
 
     Parameters and returns are those of ``_cpu.radius``.
     """
     image = image_of(index)
-    return radius_of(Q, sqradius, AllRows.route_of(image), bytes_of_query(Q, image))
+    route_of = AllRows.route_of(image)
+    return radius_of(Q, sqradius, with_sqdists, route_of, bytes_of_query(Q, image))
 
 
-def radius_of(Q, sqradius, route_of, n_bytes):
+def radius_of(Q, sqradius, with_sqdists, route_of, n_bytes):
     """All rows within a radius on the route of each query.
 
     ``route_of(start, stop)`` is that of some queries: see ``_routes``. A query takes
@@ -41,7 +42,8 @@ def radius_of(Q, sqradius, route_of, n_bytes):
         for first, last in split_counts(counts):
             part = start + first, start + last
             found = Q[slice(*part)], sqradius, counts[first:last]
-            parts.append(_collect(*found, route_of(*part)))
+            sqdists, ids, n_hits = _collect(*found, route_of(*part))
+            parts.append((sqdists if with_sqdists else sqdists[:0], ids, n_hits))
     sqdists, ids, n_hits = map(np.concatenate, zip(*parts, strict=True))
     return sqdists, ids, np.append(0, np.cumsum(n_hits))
 
@@ -69,6 +71,6 @@ def _collect(Q, sqradius, counts, route):
     rows = lists.rows.copy_to_host()[:total].astype(np.int64)
     query_of = np.repeat(np.arange(len(Q)), counts)
     hits = np.flatnonzero(sqdists <= sqradius)
-    order = hits[np.lexsort((rows[hits], query_of[hits]))]
+    order = hits[np.argsort(query_of[hits] << 32 | rows[hits])]
     n_hits = np.bincount(query_of[hits], minlength=len(Q))
     return sqdists[order], rows[order], n_hits

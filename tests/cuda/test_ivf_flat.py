@@ -79,8 +79,8 @@ def test_hits_within_a_radius(way, backend, rng):
     index = fitted(X)
     _, probes = _cpu.knn(Q, index.centroids, 3, 1)
     probes[2, 1:] = -1
-    found = backend.radius_ivf_flat(Q, index, probes, 2.0, 1)
-    expected = _cpu.radius_ivf_flat(Q, index, probes, 2.0, 1)
+    found = backend.radius_ivf_flat(Q, index, probes, 2.0, True, 1)
+    expected = _cpu.radius_ivf_flat(Q, index, probes, 2.0, True, 1)
     for found_array, expected_array in zip(found, expected, strict=True):
         assert_array_equal(found_array, expected_array, strict=True)
 

@@ -103,7 +103,7 @@ def test_every_order_gives_the_same(order, backend, short_lists, table_dtype, rn
     index = fitted(X, nlist=2, m=2)
     assert_same_as_cpu(backend, index, Q, 3)
     _, probes = _cpu.knn(Q, index.centroids, 2, 1)
-    args = Q, index, probes, 1.0, 1
+    args = Q, index, probes, 1.0, True, 1
     assert_same(backend.radius_ivf_pq(*args), _cpu.radius_ivf_pq(*args))
 
 
@@ -154,7 +154,9 @@ def assert_exact(backend, index, Q, k):
     nlist = len(index.lists.sizes)
     known, probes = _cpu.knn(Q, index.centroids, nlist, 1)
     sqdists, ids = backend.scan_ivf_pq(Q, index, probes, known, k, 1)
-    all_sqdists, all_ids, offsets = _cpu.radius_ivf_pq(Q, index, probes, np.inf, 1)
+    all_sqdists, all_ids, offsets = _cpu.radius_ivf_pq(
+        Q, index, probes, np.inf, True, 1
+    )
     for i in range(len(Q)):
         part = slice(offsets[i], offsets[i + 1])
         order = np.lexsort((all_ids[part], all_sqdists[part]))[:k]
@@ -206,7 +208,7 @@ def test_hits_within_a_radius(sqradius, backend, table_dtype, rng):
     # On what a row decodes to, and on the distance of another one.
     Q[0] = _cpu.decode_rows(np.array([3]), index)
     probes[2, 1:] = -1
-    args = Q, index, probes, sqradius, 1
+    args = Q, index, probes, sqradius, True, 1
     assert_same(backend.radius_ivf_pq(*args), _cpu.radius_ivf_pq(*args))
 
 
@@ -215,7 +217,7 @@ def test_hits_are_those_at_the_distance_itself(backend, table_dtype, rng):
     index = fitted(X)
     known, probes = _cpu.knn(Q, index.centroids, 2, 1)
     sqdists, _ = _cpu.scan_ivf_pq(Q, index, probes, known, 20, 1)
-    args = Q, index, probes, float(sqdists[0, 12]), 1
+    args = Q, index, probes, float(sqdists[0, 12]), True, 1
     found = backend.radius_ivf_pq(*args)
     assert_same(found, _cpu.radius_ivf_pq(*args))
     assert found[2][1] >= 13

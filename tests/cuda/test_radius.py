@@ -17,8 +17,8 @@ KINDS = pytest.mark.parametrize(
 
 def assert_same_as_cpu(backend, X, Q, sqradius):
     index = build_flat_index(X, _cpu, 1)
-    found = backend.radius(Q, index, sqradius, 1)
-    expected = _cpu.radius(Q, index, sqradius, 1)
+    found = backend.radius(Q, index, sqradius, True, 1)
+    expected = _cpu.radius(Q, index, sqradius, True, 1)
     for found_array, expected_array in zip(found, expected, strict=True):
         assert_array_equal(found_array, expected_array, strict=True)
     return found
@@ -59,7 +59,7 @@ def test_hits_are_collected_in_parts_that_fit_into_memory(backend, rng, monkeypa
         (3, 4),
         (4, 5),
     ]
-    expected = _cpu.radius(X[:10], index, 3.0, 1)
-    found = backend.radius(X[:10], index, 3.0, 1)
+    expected = _cpu.radius(X[:10], index, 3.0, True, 1)
+    found = backend.radius(X[:10], index, 3.0, True, 1)
     for found_array, expected_array in zip(found, expected, strict=True):
         assert_array_equal(found_array, expected_array)
