@@ -47,7 +47,7 @@ def filtered(index, Q, thresholds):
     dots = np.empty((4, 64), np.int32)
     panels, members = np.arange(len(index.codes)), np.arange(len(Q))
     queries = block.codes, block.biases
-    end = filter_panels(panels, 0, members, *queries, block, index, dots)
+    end = filter_panels(panels, 0, members, *queries, block, index, n, dots)
     assert end == len(panels)
     for i, count in enumerate(block.counts[: len(Q)]):
         yield tuple(
@@ -187,7 +187,7 @@ def test_threads_make_the_same_arrays(rng, split_work):
 def test_arrays_of_the_index_cannot_be_written(rng):
     index = make_index(rng.standard_normal((70, 5)))
     arrays = [field for field in index if isinstance(field, np.ndarray)]
-    assert len(arrays) == 6
+    assert len(arrays) == 7
     assert not any(array.flags.writeable for array in arrays)
 
 

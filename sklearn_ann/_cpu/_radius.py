@@ -44,7 +44,8 @@ def _radius(
     dots = np.empty((TILE, PANEL), np.int32)
     n_hits, at, codes, biases = 0, first, block.codes, block.biases
     while at < len(panels) and n_hits + (stop - start) * capacity <= len(ids):
-        at = filter_panels(panels, at, members, codes, biases, block, index, dots)
+        args = block, index, len(index.X), dots
+        at = filter_panels(panels, at, members, codes, biases, *args)
         for i in members:
             for c in range(block.counts[i]):
                 row = block.rows[i, c]
