@@ -27,6 +27,11 @@ _CENTER_SAMPLE = 8192
 # filter lets every row pass, so that the answer is that of the computed distances.
 _MAX_EXPONENT = 450
 
+# Another centre is worth encoding all rows again if it makes a typical step of their
+# codes smaller than this part of what it is, judged by so many rows; another unit, if
+# the present one is so many times off.
+_MUCH_FINER, _COMPARED, _FAR_UNIT = 0.8, 1024, 2.0**20
+
 # Twins are marked if this part of a sample of the rows is identical to another of it.
 _MANY_TWINS, _TWINS_SAMPLE = 1 / 64, 1024
 
@@ -113,6 +118,9 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     sqnorms[: len(index.sqnorms)] = index.sqnorms
     is_due = _is_due(n, len(X))
     twins = _mark_twins(X, ids, n_panels, backend) if is_due else index.twins
+    if is_due and n > 0 and _is_outgrown(index, X):
+        index = empty_flat_index(X)
+        positions, rows = _all_places(sqnorms, positions, ids)
     codes = storage.resize("codes", index.codes, n_panels)
     scales = storage.resize("scales", index.scales, n_positions)
     scales[len(index.scales) :] = 0
@@ -147,6 +155,23 @@ def _is_due(n_before, n):
     costs each row, on average, as much as twice at most.
     """
     return n_before.bit_length() < n.bit_length()
+
+
+def _is_outgrown(index, X):
+    """Whether the codes of all rows X would be much finer around another centre."""
+    center, unit = _center_and_unit(X)
+    if index.error_ratio > 0 and np.array_equal(center, np.rint(center)):
+        # Of integers, which may lose nothing.
+        return not np.array_equal(center, index.center)
+    if not 1 / _FAR_UNIT < unit / index.unit < _FAR_UNIT:
+        return True
+    sample = _every_nth(X, _COMPARED)
+    with np.errstate(over="ignore"):
+        now, then = (
+            np.median(np.abs(sample - point).max(axis=1))
+            for point in (index.center, center)
+        )
+    return then < _MUCH_FINER * now
 
 
 def _mark_twins(X, ids, n_panels, backend):
