@@ -16,12 +16,12 @@ import numpy as np
 from sklearn_ann._layout import PANEL, ROUNDING, FlatIndex, read_only_index
 from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty
 
-# Integers of so small a range are centred where they are most.
-_NARROW = 31
-
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
 _CENTER_SAMPLE = 8192
+
+# Integers of so small a range are centred around their mean.
+_NARROW = 31
 
 # Of the unit: further out squared distances underflow or overflow in float64. There the
 # filter lets every row pass, so that the answer is that of the computed distances.
@@ -180,7 +180,9 @@ def _mark_twins(X, ids, n_panels, backend):
     A search meets few ties if a sample of the rows has few: then it is as well off
     without marks, and the time to find all twins is saved.
     """
-    sample = _every_nth(np.arange(len(X)), _TWINS_SAMPLE)
+    # One of each stretch, by chance: identical rows may be at regular distances.
+    edges = np.linspace(0, len(X), min(len(X), _TWINS_SAMPLE) + 1).astype(np.int64)
+    sample = np.random.default_rng(0).integers(edges[:-1], edges[1:])
     ranks = backend.rank_twins(X, sample)
     if np.count_nonzero(ranks) < _MANY_TWINS * len(sample):
         return np.empty((0, 0), np.uint64)
@@ -210,13 +212,12 @@ def _center_and_unit(X):
         center = sample.mean(axis=0, dtype=np.float64)
         center[~np.isfinite(center)] = 0.0
         if high.max() - low.min() <= 255 and np.array_equal(sample, np.rint(sample)):
-            # Integers that fit a byte are encoded without loss around an integer. Few
-            # different ones leave room for others beside the middle, which is the
-            # centre where bounds are closest.
-            is_narrow = high.max() - low.min() <= _NARROW
-            center = (
-                np.rint(center) if is_narrow else np.full_like(center, low.min() + 128)
-            )
+            # Integers that fit a byte are encoded without loss around an integer. A few
+            # different ones leave room on both sides of the mean, where bounds are
+            # closest.
+            center = np.rint(center)
+            if high.max() - low.min() > _NARROW:
+                center[:] = low.min() + 128
         spread = np.maximum(high - center, center - low).max() * math.sqrt(X.shape[1])
     exponent = math.frexp(min(spread, 1e300))[1] if spread > 0 else 0
     return center, 2.0 ** max(-_MAX_EXPONENT, min(exponent, _MAX_EXPONENT))
