@@ -4,9 +4,10 @@ The list of candidates is kept short: where k of them have an upper bound no lar
 some distance, that is the new threshold, and those whose lower bound lies above it go.
 At the end those that remain are measured exactly.
 
-A row is dropped only when it is strictly further than k others, so ties are all there
-to be resolved by row number. Data that defeats the bounds costs time, never a
-neighbour: a list that does not get shorter is measured, and only the k nearest stay.
+A row is dropped only when it is strictly further than k others, or as far, for certain,
+as k others with smaller numbers; all other ties are there to be resolved by row number.
+Data that defeats the bounds costs time, never a neighbour: a list that does not get
+shorter is measured, and only the k nearest stay.
 """
 
 from __future__ import annotations
