@@ -88,7 +88,7 @@ def encode_queries(start, stop, Q, index, capacity):
     center, unit = index.center, index.unit
     centred = np.empty(d)
     # Codes that lose nothing, around an integer, are those of integers.
-    is_integer = index.error_ratio == 0 and is_whole(center)
+    is_integer = index.error_ratio == 0 and is_whole(center.reshape(1, -1), 0)
     is_in_order = len(index.ids) == 0
     # The largest code for which no dot product overflows 32 bits. One less, because
     # integer vectors also have the code -128.
@@ -106,7 +106,7 @@ def encode_queries(start, stop, Q, index, capacity):
         scales[i] = scale
         sqnorms[i] = np.float64(scale) * np.float64(scale) * sum_squares
         errors[i] = error
-        if is_integer and is_in_order and error == 0 and is_whole(Q[start + i]):
+        if is_integer and is_in_order and error == 0 and is_whole(Q, start + i):
             gaps[i] = per_unit * per_unit
         factors[i] = np.float32(2.0 * scale)
         thresholds[i], limits[i] = np.inf, np.float32(np.inf)

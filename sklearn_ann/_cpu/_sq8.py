@@ -74,13 +74,14 @@ def encode_vector(
 
 
 @jit
-def is_whole(vector):
-    """Whether all features are integers."""
-    # Without a way out of the loop, so that it vectorises.
-    n_whole = 0
-    for t in range(len(vector)):
-        n_whole += vector[t] == np.rint(vector[t])
-    return n_whole == len(vector)
+def is_whole(X, i):
+    """Whether all features of ``X[i]`` are integers."""
+    # Without a way out of the loop, so that it vectorises; without a view of the row,
+    # which would count references, one thread waiting for another.
+    has_fraction = False
+    for t in range(X.shape[1]):
+        has_fraction |= X[i, t] != np.rint(X[i, t])
+    return not has_fraction
 
 
 @jit
@@ -119,7 +120,7 @@ def _encode_rows(
         if scale > 0 or error == 0:
             lengths[j] = np.float64(scale) * np.float64(scale) * sum_squares
             error_ratios[j] = error / scale if scale > 0 else 0.0
-            if error == 0 and not is_whole(X[row]):
+            if error == 0 and not is_whole(X, row):
                 # 0 is kept for integers, of which the filter knows more.
                 error_ratios[j] = TINY_RATIO
         else:
