@@ -26,6 +26,17 @@ from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty
 # bounds hold for every centre.
 _CENTER_SAMPLE = 8192
 
+# Integers of so small a range are centred around their mean.
+_NARROW = 31
+
+# Another centre is worth encoding all rows again if it makes a typical step of their
+# codes smaller than this part of what it is, judged by so many rows; another unit, if
+# the present one is so many times off.
+_MUCH_FINER, _COMPARED, _FAR_UNIT = 0.8, 1024, 2.0**20
+
+# Twins are marked if this part of a sample of the rows is identical to another of it.
+_MANY_TWINS, _TWINS_SAMPLE = 1 / 64, 1024
+
 
 def build_flat_index(X, backend, n_threads):
     """Quantise the rows of X beside them, each at its own position.
@@ -68,6 +79,7 @@ def empty_flat_index(X):
         unit=unit,
         error_ratio=0.0,
         ids=np.empty(0, np.int64),
+        twins=np.empty((0, 0), np.uint64),
     )
 
 
@@ -98,9 +110,6 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     """
     n, n_positions = len(index.X), n_panels * PANEL
     X = append_rows(index.X, X, storage)
-    codes = storage.resize("codes", index.codes, n_panels)
-    scales = storage.resize("scales", index.scales, n_positions)
-    scales[len(index.scales) :] = 0
     rows, ids = positions, index.ids
     if order is not None:
         rows, ids = n + order, storage.resize("ids", ids, n_positions)
@@ -109,35 +118,108 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     # Never in place: what tells that a position is empty is seen by searches under way.
     sqnorms = np.full(n_positions, np.inf, np.float32)
     sqnorms[: len(index.sqnorms)] = index.sqnorms
+    is_due = _is_due(n, len(X))
+    twins = _mark_twins(X, ids, n_panels, backend) if is_due else index.twins
+    if is_due and n > 0 and _is_outgrown(index, X):
+        index = empty_flat_index(X)
+        positions, rows = _all_places(sqnorms, positions, ids)
+    codes = storage.resize("codes", index.codes, n_panels)
+    scales = storage.resize("scales", index.scales, n_positions)
+    scales[len(index.scales) :] = 0
     outputs = index.center, index.unit, codes, scales, n_threads
     lengths, ratios = backend.encode_sq8(X, rows, positions, *outputs)
     error_ratio = float(ratios.max())
-    if n == 0 or error_ratio <= index.error_ratio:
+    if len(index.codes) == 0 or error_ratio <= index.error_ratio:
         error_ratio = max(error_ratio, index.error_ratio)
     else:
         # A row loses more to its codes than any row did so far: all bounds change.
-        positions = np.append(np.flatnonzero(sqnorms < np.inf), positions)
-        rows = positions if order is None else ids[positions]
+        positions, rows = _all_places(sqnorms, positions, ids)
         lengths, _ = backend.encode_sq8(X, rows, positions, *outputs)
     sqnorms[positions] = _sqnorms(lengths, scales[positions], error_ratio)
     clear_empty(codes, sqnorms, len(index.codes))
-    filled = FlatIndex(
-        X, index.center, codes, scales, sqnorms, index.unit, error_ratio, ids
-    )
-    return read_only_index(filled)
+    parts = index.center, codes, scales, sqnorms, index.unit, error_ratio, ids, twins
+    return read_only_index(FlatIndex(X, *parts))
+
+
+def _all_places(sqnorms, positions, ids):
+    """Positions filled before and now, and their rows."""
+    positions = np.append(np.flatnonzero(sqnorms < np.inf), positions)
+    return positions, ids[positions] if len(ids) else positions
+
+
+# -- what is chosen for all rows, and again when they have doubled -------------------
+
+
+def _is_due(n_before, n):
+    """Whether what was chosen for fewer rows is looked at again.
+
+    So it is whenever the rows reach another power of two: then all that is done again
+    costs each row, on average, as much as twice at most.
+    """
+    return n_before.bit_length() < n.bit_length()
+
+
+def _is_outgrown(index, X):
+    """Whether the codes of all rows X would be much finer around another centre."""
+    center, unit = _center_and_unit(X)
+    if index.error_ratio > 0 and np.array_equal(center, np.rint(center)):
+        # Of integers, which may lose nothing.
+        return not np.array_equal(center, index.center)
+    if not 1 / _FAR_UNIT < unit / index.unit < _FAR_UNIT:
+        return True
+    sample = _every_nth(X, _COMPARED)
+    with np.errstate(over="ignore"):
+        now, then = (
+            np.median(np.abs(sample - point).max(axis=1))
+            for point in (index.center, center)
+        )
+    return then < _MUCH_FINER * now
+
+
+def _mark_twins(X, ids, n_panels, backend):
+    """The field `twins` of an index of all rows X, if many of them are identical.
+
+    A search meets few ties if a sample of the rows has few: then it is as well off
+    without marks, and the time to find all twins is saved.
+    """
+    # One of each stretch, by chance: identical rows may be at regular distances.
+    edges = np.linspace(0, len(X), min(len(X), _TWINS_SAMPLE) + 1).astype(np.int64)
+    sample = np.random.default_rng(0).integers(edges[:-1], edges[1:])
+    ranks = backend.rank_twins(X, sample)
+    if np.count_nonzero(ranks) < _MANY_TWINS * len(sample):
+        return np.empty((0, 0), np.uint64)
+    if len(sample) < len(X):
+        ranks = backend.rank_twins(X, np.arange(len(X)))
+    positions = np.flatnonzero(ids >= 0) if len(ids) else np.arange(len(X))
+    ranks = ranks[ids[positions]] if len(ids) else ranks
+    twins = np.empty((int(ranks.max()).bit_length(), n_panels), np.uint64)
+    for level, marks in enumerate(twins):
+        is_marked = np.zeros(n_panels * PANEL, bool)
+        is_marked[positions] = ranks >= 2**level
+        marks[:] = np.packbits(is_marked, bitorder="little").view("<u8")
+    return twins
+
+
+def _every_nth(array, n_most):
+    """So many of the elements at most, evenly spread."""
+    return array[:: -(-len(array) // n_most)]
 
 
 def _center_and_unit(X):
     """A point in the middle of the data, and a power of two near the largest length."""
-    sample = X[:: -(-len(X) // _CENTER_SAMPLE)]
+    sample = _every_nth(X, _CENTER_SAMPLE)
     low = sample.min(axis=0).astype(np.float64)
     high = sample.max(axis=0).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         center = sample.mean(axis=0, dtype=np.float64)
         center[~np.isfinite(center)] = 0.0
         if high.max() - low.min() <= 255 and np.array_equal(sample, np.rint(sample)):
-            # Integers that fit a byte are encoded without loss around an integer.
-            center = np.full(X.shape[1], low.min() + 128.0)
+            # Integers that fit a byte are encoded without loss around an integer. A few
+            # different ones leave room on both sides of the mean, where bounds are
+            # closest.
+            center = np.rint(center)
+            if high.max() - low.min() > _NARROW:
+                center[:] = low.min() + 128
         spread = np.maximum(high - center, center - low).max() * math.sqrt(X.shape[1])
     exponent = math.frexp(min(spread, 1e300))[1] if spread > 0 else 0
     return center, 2.0 ** max(-MAX_EXPONENT, min(exponent, MAX_EXPONENT))

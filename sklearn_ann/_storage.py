@@ -24,9 +24,13 @@ class GrowingArrays:
         self._buffers = {}
 
     def resize(self, name, array, length):
-        """`array`, by the name it always has, longer; new places hold anything."""
+        """`array`, by the name it always has, longer; new places hold anything.
+
+        An array that is not the beginning of the one held by this name takes its place.
+        """
         buffer = self._buffers.get(name)
-        if buffer is None or len(buffer) < length or buffer.dtype != array.dtype:
+        is_held = buffer is not None and array.base is buffer.base
+        if not is_held or len(buffer) < length or buffer.dtype != array.dtype:
             shape = (length + len(array) // 8, *array.shape[1:])
             buffer = _aligned_empty(shape, array.dtype)
             buffer[: len(array)] = array

@@ -133,6 +133,7 @@ def _flat_index(stored, filled):
         unit=unit,
         error_ratio=error_ratio,
         ids=stored.get("ids"),
+        twins=_array(stored, "twins", np.uint64, (None, None)),
     )
 
 

@@ -115,6 +115,17 @@ def test_a_piece_of_another_size_equals_one_fit(factor, rng):
 
 
 @FITS
+@pytest.mark.parametrize("sizes", [[1], [1, 3, 60], [1] * 300], ids=len)
+def test_pieces_at_another_place_equal_one_fit(sizes, fit, rng):
+    X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 900, 9, 6)
+    X[sizes[0] :] += 1000
+    Q += 1000
+    index = fit_in_pieces(np.split(X, np.cumsum(sizes)), fit)
+    assert_same_answers(index, fit(X), Q, k=10)
+    assert_same_answers(index, fit(X), X[:1], k=10)
+
+
+@FITS
 @pytest.mark.parametrize(
     "dtypes",
     [(np.float32, np.float64), (np.float64, np.float32), (np.float32, np.int64)],

@@ -4,13 +4,16 @@ Checked in long double, which is more exact and has a wider range than what the 
 computes with.
 """
 
+import copy
+import functools
+
 import numba
 import numpy as np
 import pytest
 import vector_kinds
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, _cpu
 from sklearn_ann._cpu._filter import encode_queries, filter_panels, set_threshold
 from sklearn_ann._cpu._quantize import centre
 
@@ -47,7 +50,7 @@ def filtered(index, Q, thresholds):
     dots = np.empty((4, 64), np.int32)
     panels, members = np.arange(len(index.codes)), np.arange(len(Q))
     queries = block.codes, block.biases
-    end = filter_panels(panels, 0, members, *queries, block, index, dots)
+    end = filter_panels(panels, 0, members, *queries, block, index, n, dots)
     assert end == len(panels)
     for i, count in enumerate(block.counts[: len(Q)]):
         yield tuple(
@@ -187,7 +190,7 @@ def test_threads_make_the_same_arrays(rng, split_work):
 def test_arrays_of_the_index_cannot_be_written(rng):
     index = make_index(rng.standard_normal((70, 5)))
     arrays = [field for field in index if isinstance(field, np.ndarray)]
-    assert len(arrays) == 6
+    assert len(arrays) == 7
     assert not any(array.flags.writeable for array in arrays)
 
 
@@ -213,3 +216,109 @@ def test_the_largest_magnitude_is_not_finite_if_a_feature_is_not(value, at, rng)
 @numba.njit
 def _centre(X, i, center, per_unit, centred):
     return centre(X, i, center, per_unit, centred)
+
+
+# -- what is chosen again when the rows have doubled ---------------------------------
+
+FITS = pytest.mark.parametrize(
+    "make",
+    [FlatL2Neighbors, functools.partial(IVFFlatNeighbors, nlist=1, nprobe=1)],
+    ids=["flat", "lists"],
+)
+
+
+def flat_index(estimator):
+    index = estimator._index
+    return getattr(index, "rows", index)
+
+
+def fit_in_pieces(make, X, sizes):
+    index = make(n_jobs=1)
+    for piece in np.split(X, np.cumsum(sizes)):
+        index.partial_fit(piece)
+    return flat_index(index)
+
+
+def typical_error(index):
+    """Of the codes of a row, in the units of X."""
+    scales = index.scales[np.isfinite(index.sqnorms)]
+    return index.error_ratio * np.median(scales) * index.unit
+
+
+@FITS
+@pytest.mark.parametrize("size", [1e-25, 1.0, 1e25])
+@pytest.mark.parametrize(
+    "sizes", [[1], [1, *[250] * 7], [1] * 700, [2, 3, 100, 1000]], ids=len
+)
+def test_codes_are_as_good_as_of_one_fit_wherever_the_first_rows_were(
+    make, size, sizes, rng
+):
+    X = size * (1000 + rng.standard_normal((2000, 6)))
+    X[0] = 0
+    expected = flat_index(make().fit(X))
+    index = fit_in_pieces(make, X, sizes)
+    assert typical_error(index) < 1.3 * typical_error(expected)
+    assert 0.5 <= index.unit / expected.unit <= 2
+    assert np.isneginf(index.sqnorms).sum() <= 1
+    assert_array_equal(index.X, X)
+
+
+@FITS
+@pytest.mark.parametrize("first", [0, 3, 77, 255])
+def test_integers_lose_nothing_whatever_the_first_rows_were(make, first, rng):
+    X = rng.integers(0, 256, (700, 9)).astype(np.float32)
+    X[:5] = first
+    for sizes in ([1], [5, 100], [1] * 600):
+        assert fit_in_pieces(make, X, sizes).error_ratio == 0
+
+
+def filled_places(index):
+    """What is written at the places of the rows, and what is the same for all."""
+    is_filled = index.sqnorms < np.inf
+    codes = index.codes.transpose(0, 2, 1, 3).reshape(len(is_filled), -1)
+    yield from (codes[is_filled], index.scales[is_filled], index.sqnorms)
+    yield from (index.X, index.ids[is_filled[: len(index.ids)]], index.twins)
+    yield from (index.center, index.unit, index.error_ratio)
+
+
+@FITS
+def test_an_index_under_search_is_not_written(make, rng):
+    X = (1000 + rng.standard_normal((700, 6))).astype(np.float32)
+    estimator = make().fit(X[:5] - 1000).partial_fit(X[5:7])
+    for piece in np.split(X[7:], [3, 60, 400]):
+        index = flat_index(estimator)
+        before = copy.deepcopy(index)
+        estimator.partial_fit(piece)
+        for found, expected in zip(*map(filled_places, (index, before)), strict=True):
+            assert_array_equal(found, expected)
+    assert flat_index(estimator).center.min() > 990
+
+
+@FITS
+@pytest.mark.parametrize("kind", [vector_kinds.normal, vector_kinds.bytes_])
+@pytest.mark.parametrize("sizes", [[900, *[790] * 8], [400] * 18], ids=len)
+def test_rows_that_resemble_the_first_keep_the_centre(make, kind, sizes, rng):
+    X, _ = vector_kinds.make(kind, np.float32, rng, 8000, 1, 16)
+    index = fit_in_pieces(make, X, sizes)
+    assert_array_equal(index.center, flat_index(make().fit(X[: sizes[0]])).center)
+
+
+@FITS
+@pytest.mark.parametrize("n", [500, 2000])
+def test_each_row_is_encoded_a_few_times_only(make, n, rng, monkeypatch):
+    X = np.cumsum(rng.uniform(0, 1, (n, 6)), axis=0)
+    encoded = record_encoded_rows(monkeypatch)
+    fit_in_pieces(make, X, [1] * (n - 1))
+    assert sum(encoded) < 40 * n
+
+
+def record_encoded_rows(monkeypatch):
+    """A list that gets the number of rows of each encoding."""
+    encoded, encode = [], _cpu.encode_sq8
+
+    def record(X, rows, *args):
+        encoded.append(len(rows))
+        return encode(X, rows, *args)
+
+    monkeypatch.setattr(_cpu, "encode_sq8", record)
+    return encoded

@@ -53,6 +53,18 @@ def test_another_dtype_moves():
     assert_array_equal(wide[:80], 1)
 
 
+def test_an_array_from_elsewhere_takes_the_place_of_the_one_held():
+    storage = GrowingArrays()
+    held = storage.resize("name", np.ones(80), 81)
+    longer = storage.resize("name", np.zeros(80), 82)
+    assert not np.shares_memory(longer, held)
+    assert_array_equal(longer[:80], 0)
+    # As of an index whose successor was not finished.
+    again = storage.resize("name", held, 83)
+    assert not np.shares_memory(again, longer)
+    assert_array_equal(again[:80], 1)
+
+
 @pytest.mark.parametrize("length", [1, 63, 64, 1000])
 def test_arrays_start_at_a_cache_line(length):
     for _ in range(5):

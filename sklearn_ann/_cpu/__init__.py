@@ -18,6 +18,7 @@ from sklearn_ann._cpu._radius import radius
 from sklearn_ann._cpu._refine import refine
 from sklearn_ann._cpu._simd import simd_tier
 from sklearn_ann._cpu._sq8 import encode_sq8
+from sklearn_ann._cpu._twins import rank_twins
 
 __all__ = [
     "accumulate_clusters",
@@ -32,6 +33,7 @@ __all__ = [
     "radius",
     "radius_ivf_flat",
     "radius_ivf_pq",
+    "rank_twins",
     "refine",
     "scan_ivf_flat",
     "scan_ivf_pq",

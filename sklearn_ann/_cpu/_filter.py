@@ -26,7 +26,7 @@ from sklearn_ann._cpu._simd import (
     lowest_bit,
     survivors,
 )
-from sklearn_ann._cpu._sq8 import encode_vector
+from sklearn_ann._cpu._sq8 import encode_vector, is_whole
 from sklearn_ann._layout import OFFSET, PANEL, ROUNDING
 
 # A row is dropped when its bound exceeds the threshold by this factor: more than the
@@ -42,6 +42,7 @@ class Block(NamedTuple):
     scales: np.ndarray  # (padded,)             float64  in units
     sqnorms: np.ndarray  # (padded,)            float64  of the decoded query
     errors: np.ndarray  # (padded,)             float64
+    gaps: np.ndarray  # (padded,)               float64  see ``latecomers``
     thresholds: np.ndarray  # (padded,)         float64  -1: nothing is a neighbour
     factors: np.ndarray  # (padded,)            float32  arguments of ``survivors``
     bases: np.ndarray  # (padded,)              float32
@@ -63,6 +64,7 @@ def _empty_block(n, steps, capacity):
         np.zeros(padded),
         np.zeros(padded),
         np.zeros(padded),
+        np.zeros(padded),
         np.full(padded, -1.0),
         np.zeros(padded, np.float32),
         np.zeros(padded, np.float32),
@@ -81,10 +83,13 @@ def encode_queries(start, stop, Q, index, capacity):
     n, d = stop - start, Q.shape[1]
     block = _empty_block(n, index.codes.shape[1], capacity)
     # Taken out of their tuples once, see ``filter_panels``.
-    all_codes, biases, scales, sqnorms, errors = block[:5]
-    thresholds, factors, _, limits = block[5:9]
+    all_codes, biases, scales, sqnorms, errors, gaps = block[:6]
+    thresholds, factors, _, limits = block[6:10]
     center, unit = index.center, index.unit
     centred = np.empty(d)
+    # Codes that lose nothing, around an integer, are those of integers.
+    is_integer = index.error_ratio == 0 and is_whole(center.reshape(1, -1), 0)
+    is_in_order = len(index.ids) == 0
     # The largest code for which no dot product overflows 32 bits. One less, because
     # integer vectors also have the code -128.
     levels = min(QUERY_LEVELS, (2**31 - 1) // (OFFSET * d) - 1)
@@ -101,6 +106,8 @@ def encode_queries(start, stop, Q, index, capacity):
         scales[i] = scale
         sqnorms[i] = np.float64(scale) * np.float64(scale) * sum_squares
         errors[i] = error
+        if is_integer and is_in_order and error == 0 and is_whole(Q, start + i):
+            gaps[i] = per_unit * per_unit
         factors[i] = np.float32(2.0 * scale)
         thresholds[i], limits[i] = np.inf, np.float32(np.inf)
     return block
@@ -112,10 +119,13 @@ def threshold_terms(threshold, query_sqnorm, query_error, error_ratio):
 
     It drops a row if ``|q' - x'| > reach + error(x)``, both sides squared, with
     ``reach = threshold + error(q)`` and ``error(x) <= error_ratio * scale(x)``. The
-    limit is rounded up by ROUNDING of each term, and by what may underflow.
+    limit is rounded up by ROUNDING of each term, and by what may underflow. A negative
+    threshold drops all rows.
     """
     if threshold == np.inf:
         return np.float32(0.0), np.float32(np.inf)
+    if threshold < 0:
+        return np.float32(0.0), np.float32(-np.inf)
     reach = threshold * SLACK + query_error
     limit = reach * reach * (1 + ROUNDING) - query_sqnorm * (1 - ROUNDING)
     base = np.float32(2.0 * reach * error_ratio * (1 + ROUNDING))
@@ -124,6 +134,19 @@ def threshold_terms(threshold, query_sqnorm, query_error, error_ratio):
         # Too far away for a bound: every row is measured.
         return np.float32(0.0), np.float32(np.inf)
     return base, limit
+
+
+@jit
+def latecomers(threshold, gap):
+    """The threshold of rows that come after k others within `threshold` (in units).
+
+    If squared distances are multiples of `gap`, which is 0 where that is not known, and
+    rows come in the order of their numbers, those that tie with the k-th are too late.
+    """
+    if gap == 0 or threshold == np.inf:
+        return threshold
+    n_gaps = np.floor(threshold * threshold / gap * (1 + 1e-12))
+    return np.sqrt((n_gaps - 0.5) * gap) if n_gaps > 0 else -1.0
 
 
 @jit
@@ -156,6 +179,15 @@ def bounds(scale, sqnorm, error_ratio, query_scale, query_sqnorm, query_error, d
 
 
 @jit
+def _level_of(k):
+    """The first level of `twins` that marks no row among the k nearest."""
+    level = 0
+    while 2**level < k:
+        level += 1
+    return level
+
+
+@jit
 def filter_panels(
     panels,   # IN     (n_panels,)     int64  numbers of the panels to look at
     first,    # IN     int             where to begin among them
@@ -164,6 +196,7 @@ def filter_panels(
     biases,   # IN     (padded,)       int32
     block,    # INOUT  Block
     index,    # IN     FlatIndex
+    k,        # IN     int             how many neighbours a query wants at most
     dots,     # SCRATCH (4, 64)        int32
 ):
     """Collect the candidates of some queries, panel by panel.
@@ -173,10 +206,12 @@ def filter_panels(
     """
     # Taken out of their tuples once: each access inside the loops would cost an atomic
     # increment and decrement of a reference count.
-    _, _, codes, scales, sqnorms, _, error_ratio, ids = index
-    _, _, query_scales, query_sqnorms, query_errors = block[:5]
-    thresholds, factors, bases, limits, counts, marks, lowers, uppers, rows = block[5:]
+    _, _, codes, scales, sqnorms, _, error_ratio, ids, twins = index
+    _, _, query_scales, query_sqnorms, query_errors, _ = block[:6]
+    thresholds, factors, bases, limits, counts, marks, lowers, uppers, rows = block[6:]
     n_members, is_identity = len(members), len(ids) == 0
+    level = _level_of(k)
+    n_known = twins.shape[1] if level < twins.shape[0] else 0
     for at in range(first, len(panels)):
         panel = panels[at]
         is_due = False
@@ -192,6 +227,9 @@ def filter_panels(
                 mask = survivors(dots, scales, sqnorms, *args)
                 if mask == 0 or thresholds[i] < 0:
                     continue
+                # Those that k others with smaller numbers are identical to.
+                if panel < n_known:
+                    mask &= ~twins[level, panel]
                 count = counts[i]
                 while mask != 0:
                     lane = lowest_bit(mask)

@@ -56,7 +56,7 @@ def _assign(
     sqdists,  # OUT  (m,)     float64
 ):
     block_rows = _gather(start, stop, X, rows)
-    centroids, _, codes, scales, sqnorms, _, error_ratio, _ = index
+    centroids, _, codes, scales, sqnorms, _, error_ratio, _, _ = index
     n_panels = codes.shape[0]
     block = encode_queries(0, stop - start, block_rows, index, 0)
     dots = np.empty((n_panels, TILE, PANEL), np.int32)

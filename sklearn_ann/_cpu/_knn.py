@@ -4,9 +4,10 @@ The list of candidates is kept short: where k of them have an upper bound no lar
 some distance, that is the new threshold, and those whose lower bound lies above it go.
 At the end those that remain are measured exactly.
 
-A row is dropped only when it is strictly further than k others, so ties are all there
-to be resolved by row number. Data that defeats the bounds costs time, never a
-neighbour: a list that does not get shorter is measured, and only the k nearest stay.
+A row is dropped only when it is strictly further than k others, or as far, for certain,
+as k others with smaller numbers; all other ties are there to be resolved by row number.
+Data that defeats the bounds costs time, never a neighbour: a list that does not get
+shorter is measured, and only the k nearest stay.
 """
 
 from __future__ import annotations
@@ -18,13 +19,20 @@ from sklearn_ann._cpu._filter import (
     SLACK,
     encode_queries,
     filter_panels,
+    latecomers,
     set_threshold,
     threshold_terms,
 )
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._simd import TILE
 from sklearn_ann._cpu._threads import run_blocks, split
-from sklearn_ann._cpu._topk import above_kth_smallest, sort_smallest
+from sklearn_ann._cpu._topk import (
+    above_kth_smallest,
+    is_after,
+    make_heap,
+    replace_root,
+    sort_pairs,
+)
 from sklearn_ann._layout import PANEL, read_only
 
 # Codes of the queries of a block stay in the L2 cache while the panels stream by.
@@ -49,8 +57,8 @@ def shrink(block, members, k, error_ratio):
     for another panel all the same.
     """
     # Taken out of the tuple once, see ``filter_panels``.
-    _, _, _, sqnorms, errors, thresholds, _, bases, limits = block[:9]
-    counts, marks, lowers, uppers, rows = block[9:]
+    _, _, _, sqnorms, errors, gaps, thresholds, _, bases, limits = block[:10]
+    counts, marks, lowers, uppers, rows = block[10:]
     longest = lowers.shape[1] - PANEL
     is_stuck = False
     for i in members:
@@ -60,8 +68,9 @@ def shrink(block, members, k, error_ratio):
         if count >= k:
             threshold = min(above_kth_smallest(uppers[i], count, k), thresholds[i])
             thresholds[i] = threshold
+            nearer = latecomers(threshold, gaps[i])
             bases[i], limits[i] = threshold_terms(
-                threshold, sqnorms[i], errors[i], error_ratio
+                nearer, sqnorms[i], errors[i], error_ratio
             )
             kept = 0
             for c in range(count):
@@ -84,19 +93,27 @@ def _measure(block, i, k, Q, query, index, scratch):
     The exact squared distances are left in `scratch`.
     """
     X, lowers, uppers, rows = index.X, block.lowers[i], block.uppers[i], block.rows[i]
-    n_measured, farthest, count = 0, 0.0, block.counts[i]
+    kept, count, reach = 0, block.counts[i], np.inf
     for c in range(count):
-        # The first k tell how far away a neighbour may be.
-        if c >= k and lowers[c] > np.sqrt(farthest) / index.unit * SLACK:
+        if lowers[c] > reach:
             continue
         if c + 1 < count:
             prefetch(X, rows[c + 1])
-        exact = sqdist(X, rows[c], Q, query)
-        scratch[n_measured], rows[n_measured] = exact, rows[c]
-        n_measured += 1
-        if c < k:
-            farthest = max(farthest, exact)
-    kept = sort_smallest(scratch, rows, n_measured, k)
+        exact, row = sqdist(X, rows[c], Q, query), rows[c]
+        # The k best so far are a heap. Of equally near rows most come in the order of
+        # their numbers, so that one comparison is all that a late one costs.
+        if kept < k:
+            scratch[kept], rows[kept] = exact, row
+            kept += 1
+            if kept < k:
+                continue
+            make_heap(scratch, rows, k)
+        elif is_after(scratch[0], rows[0], exact, row):
+            replace_root(scratch, rows, k, exact, row)
+        else:
+            continue
+        reach = np.sqrt(scratch[0]) / index.unit * SLACK
+    sort_pairs(scratch, rows, kept)
     for c in range(kept):
         distance = np.sqrt(scratch[c]) / index.unit
         lowers[c], uppers[c] = distance / SLACK, distance * SLACK
@@ -104,7 +121,8 @@ def _measure(block, i, k, Q, query, index, scratch):
     block.marks[i] = kept + growth(k)
     if kept == k:
         threshold = min(uppers[k - 1], block.thresholds[i])
-        set_threshold(block, i, threshold, index.error_ratio)
+        set_threshold(block, i, latecomers(threshold, block.gaps[i]), index.error_ratio)
+        block.thresholds[i] = threshold
 
 
 @jit
@@ -124,7 +142,8 @@ def collect(
     dots = np.empty((TILE, PANEL), np.int32)
     at, longest = 0, len(scratch) - PANEL
     while at < len(panels):
-        at = filter_panels(panels, at, members, codes, biases, block, index, dots)
+        args = block, index, k, dots
+        at = filter_panels(panels, at, members, codes, biases, *args)
         if shrink(block, members, k, index.error_ratio):
             for i in members:
                 if block.marks[i] > longest:

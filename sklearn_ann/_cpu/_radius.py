@@ -55,7 +55,8 @@ def _radius(
     X, n_candidates, uppers, rows = index.X, block.counts, block.uppers, block.rows
     surely = -1.0 if with_sqdists else threshold / SLACK
     while at < len(panels) and n_hits + (stop - start) * capacity <= len(ids):
-        at = filter_panels(panels, at, members, codes, biases, block, index, dots)
+        args = block, index, len(index.X), dots
+        at = filter_panels(panels, at, members, codes, biases, *args)
         for i in members:
             n_before = n_hits
             for c in range(n_candidates[i]):

@@ -31,6 +31,9 @@ from sklearn_ann._layout import OFFSET, PANEL, read_only
 # these limits no float32 number overflows or loses digits.
 TOO_LONG, TOO_SHORT = 2.0**40, 2.0**-100
 
+# Of error and scale, of a row that is not known to lose anything to its codes.
+TINY_RATIO = 1e-30
+
 # Rows that a thread encodes at a time.
 _BLOCK = 64 * PANEL
 
@@ -71,6 +74,17 @@ def encode_vector(
 
 
 @jit
+def is_whole(X, i):
+    """Whether all features of ``X[i]`` are integers."""
+    # Without a way out of the loop, so that it vectorises; without a view of the row,
+    # which would count references, one thread waiting for another.
+    has_fraction = False
+    for t in range(X.shape[1]):
+        has_fraction |= X[i, t] != np.rint(X[i, t])
+    return not has_fraction
+
+
+@jit
 def _encode_rows(
     start,         # IN   int                     first of the rows to encode
     stop,          # IN   int                     one past the last
@@ -106,6 +120,9 @@ def _encode_rows(
         if scale > 0 or error == 0:
             lengths[j] = np.float64(scale) * np.float64(scale) * sum_squares
             error_ratios[j] = error / scale if scale > 0 else 0.0
+            if error == 0 and not is_whole(X, row):
+                # 0 is kept for integers, of which the filter knows more.
+                error_ratios[j] = TINY_RATIO
         else:
             lengths[j] = -np.inf
             error_ratios[j] = 0.0

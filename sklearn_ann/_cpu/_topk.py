@@ -45,7 +45,7 @@ def above_kth_smallest(values, count, k):
 
 
 @jit
-def _is_after(sqdist_a, id_a, sqdist_b, id_b):
+def is_after(sqdist_a, id_a, sqdist_b, id_b):
     return sqdist_a > sqdist_b or (sqdist_a == sqdist_b and id_a > id_b)
 
 
@@ -55,15 +55,39 @@ def _sift_down(sqdists, ids, root, end):
     sqdist, id_ = sqdists[root], ids[root]
     while 2 * root + 1 < end:
         child = 2 * root + 1
-        if child + 1 < end and _is_after(
+        if child + 1 < end and is_after(
             sqdists[child + 1], ids[child + 1], sqdists[child], ids[child]
         ):
             child += 1
-        if not _is_after(sqdists[child], ids[child], sqdist, id_):
+        if not is_after(sqdists[child], ids[child], sqdist, id_):
             break
         sqdists[root], ids[root] = sqdists[child], ids[child]
         root = child
     sqdists[root], ids[root] = sqdist, id_
+
+
+@jit
+def make_heap(
+    sqdists,  # INOUT  (>= count,)  float64  the last by (distance, id) first
+    ids,      # INOUT  (>= count,)  int64
+    count,    # IN     int
+):
+    """Order pairs as a max-heap."""
+    for root in range(count // 2 - 1, -1, -1):
+        _sift_down(sqdists, ids, root, count)
+
+
+@jit
+def replace_root(
+    sqdists,  # INOUT  (>= count,)  float64  a max-heap
+    ids,      # INOUT  (>= count,)  int64
+    count,    # IN     int
+    sqdist,   # IN     float
+    id_,      # IN     int
+):
+    """Put a pair in the place of the last by (distance, id)."""
+    sqdists[0], ids[0] = sqdist, id_
+    _sift_down(sqdists, ids, 0, count)
 
 
 @jit
@@ -73,8 +97,7 @@ def sort_pairs(
     count,    # IN     int
 ):
     """Heapsort by (distance, id): in place, and never slower than n log n."""
-    for root in range(count // 2 - 1, -1, -1):
-        _sift_down(sqdists, ids, root, count)
+    make_heap(sqdists, ids, count)
     for end in range(count - 1, 0, -1):
         sqdists[0], sqdists[end] = sqdists[end], sqdists[0]
         ids[0], ids[end] = ids[end], ids[0]
