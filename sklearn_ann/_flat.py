@@ -25,7 +25,8 @@ class FlatL2Neighbors(NeighborsBase):
         Radius of `radius_neighbors`, in the units of `metric`. Read at search time.
     metric : {'euclidean', 'sqeuclidean', 'cosine'}, default='euclidean'
         Euclidean distances, squared ones as Faiss returns them, or one minus the cosine
-        of the angle. For 'cosine' a normalised copy of the vectors is indexed.
+        of the angle. For 'cosine' a normalised copy of the vectors is indexed. When it
+        is set on a fitted estimator, it takes effect with the next `fit`.
     mode : {'distance', 'connectivity'}, default='distance'
         What `transform` returns: distances to ``n_neighbors + 1`` neighbours, or ones
         at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.

@@ -67,7 +67,8 @@ class IVFPQNeighbors(IVFNeighbors):
         whose reconstruction is within it. Read at search time.
     metric : {'euclidean', 'sqeuclidean', 'cosine'}, default='euclidean'
         Euclidean distances, squared ones as Faiss returns them, or one minus the cosine
-        of the angle. For 'cosine' the normalised vectors are indexed.
+        of the angle. For 'cosine' the normalised vectors are indexed. When it is set on
+        a fitted estimator, it takes effect with the next `fit`.
     mode : {'distance', 'connectivity'}, default='distance'
         What `transform` returns: distances to ``n_neighbors + 1`` neighbours, or ones
         at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.

@@ -110,6 +110,8 @@ DAMAGES = {
     "unit": ("flat", "unit", lambda unit: 3.0),
     "unit of nothing": ("flat", "unit", lambda unit: 0.0),
     "unit far away": ("flat", "unit", lambda unit: 2.0**600),
+    "twins of 32 bits": ("flat", "twins", lambda a: np.zeros((3, 9), np.uint32)),
+    "twins in a row": ("lists", "rows.twins", lambda a: np.zeros(9, np.uint64)),
     "ratio": ("flat", "error_ratio", lambda ratio: np.nan),
     "pairs": ("codes", "is_paired", lambda is_paired: 1),
     "no pairs": ("pairs", "is_paired", lambda is_paired: False),
