@@ -19,10 +19,10 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Graphs from what `kneighbors` and `radius_neighbors` find."""
 
     def fit_transform(self, X, y=None):
-        """Fit to X and return its neighbours graph, each row its own first neighbour.
+        """Fit to X and return its neighbours graph.
 
         As ``fit(X).transform(X)``, but a row stands first in its own list even if
-        others equal it.
+        others equal it. Of `IVFPQNeighbors` it is ``fit(X).transform(X)``.
 
         Parameters
         ----------

@@ -295,25 +295,9 @@ class IVFPQNeighbors(IVFNeighbors):
         decoded = DecodedRows(index, backend, np.float64)[rows]
         return float(np.square(X[rows] - decoded, dtype=np.float64).sum(axis=1).mean())
 
-    def fit_transform(self, X, y=None):
-        """Fit to X and return its neighbours graph: ``fit(X).transform(X)``.
-
-        A row is at a distance from what its own codes stand for, and others may be
-        nearer to it.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features)
-            Vectors to search.
-        y : None
-            Ignored; here for the scikit-learn API.
-
-        Returns
-        -------
-        graph : sparse matrix of shape (n_samples, n_samples), CSR
-            See `transform`.
-        """
-        return self.fit(X).transform(X)
+    def _graph_of_fitted(self, X):
+        # Others may be nearer to a row than what its own codes stand for.
+        return self.transform(X)
 
     # -- searching -------------------------------------------------------------------
 
