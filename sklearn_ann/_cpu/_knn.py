@@ -116,7 +116,10 @@ def _measure(block, i, k, Q, query, index, scratch):
     sort_pairs(scratch, rows, kept)
     for c in range(kept):
         distance = np.sqrt(scratch[c]) / index.unit
-        lowers[c], uppers[c] = distance / SLACK, distance * SLACK
+        # A square that overflows says nothing, where the bound before may have been
+        # finite: a row that stays must not exceed the threshold of that.
+        lowers[c] = distance / SLACK if distance < np.inf else 0.0
+        uppers[c] = distance * SLACK
     block.counts[i] = kept
     block.marks[i] = kept + growth(k)
     if kept == k:
