@@ -80,9 +80,9 @@ class NeighborsBase(
             The fitted estimator.
         """
         with lock_of(self):
-            twin = self._untrained()
-            twin._fit(X, twin._build)
-            self._take_over(twin)
+            draft = self._empty_draft()
+            draft._fit(X, draft._build)
+            self._take_over(draft)
         return self
 
     def _fit(self, X, build, copy=False):
@@ -115,21 +115,22 @@ class NeighborsBase(
         """
         with lock_of(self):
             if self.is_trained:
-                twin = self._twin()
-                backend = twin._get_backend(X)
-                X = validate_vectors(twin, X, reset=False)
-                twin._set_index(twin._add(twin._vectors(X), backend))
+                draft = self._draft()
+                backend = draft._get_backend(X)
+                X = validate_vectors(draft, X, reset=False)
+                X = draft._as_wide(draft._vectors(X))
+                draft._set_index(draft._add(X, backend))
             else:
-                twin = self._untrained()
-                twin._fit(X, twin._build, copy=True)
-            self._take_over(twin)
+                draft = self._empty_draft()
+                draft._fit(X, draft._build, copy=True)
+            self._take_over(draft)
         return self
 
     def _set_index(self, index):
         """Remember an index, and what follows from it."""
         self._index = index
-        self._index_dtype, (self.n_samples_fit_, _) = self._dtype_and_shape(index)
-        self._n_features_out = self.n_samples_fit_
+        self._index_dtype, (n, self._index_width) = self._dtype_and_shape(index)
+        self.n_samples_fit_ = self._n_features_out = n
         self.effective_metric_params_ = {}
 
     # -- searching -------------------------------------------------------------------
@@ -331,7 +332,7 @@ class NeighborsBase(
             and X.dtype == self._index_dtype
             and X.flags.c_contiguous
             and X.shape[0] > 0
-            and X.shape[1] == self.n_features_in_
+            and X.shape[1] == self._index_width
             and self.effective_metric_ != "cosine"
             and not hasattr(self, "feature_names_in_")
         )
@@ -340,8 +341,18 @@ class NeighborsBase(
     def _as_queries(self, X):
         X = validate_vectors(self, X, reset=False)
         if self._index_dtype == np.float64:
+            # Before they are normalised: answers do not depend on the dtype of X.
             X = X.astype(np.float64, copy=False)
-        return self._vectors(X)
+        return self._as_wide(self._vectors(X))
+
+    def _as_wide(self, vectors):
+        """The same vectors, which are as wide as those of the index."""
+        if vectors.shape[1] != self._index_width:
+            raise ValueError(
+                f"The vectors have {vectors.shape[1]} features, those of the index "
+                f"{self._index_width}."
+            )
+        return vectors
 
     def _vectors(self, X):
         return vectors_to_index(X, self.effective_metric_)

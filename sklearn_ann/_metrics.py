@@ -29,6 +29,9 @@ def largest_sqdist(radius, metric):
     if metric != "euclidean":
         return 2 * radius if metric == "cosine" else radius
     sqradius = radius * radius
+    if sqradius == np.inf and radius < np.inf:
+        # Squared distances that overflow are those of infinite distances.
+        return float(np.finfo(np.float64).max)
     if sqradius < np.inf:
         # Some neighbouring numbers have the same root.
         while np.sqrt(np.nextafter(sqradius, np.inf)) <= radius:
@@ -72,6 +75,8 @@ def settle_neighbors(sqdists, ids, Q, X):
     before, after = np.s_[:, :-1], np.s_[:, 1:]
     is_wrong = sqdists[before] > sqdists[after]
     is_wrong |= (sqdists[before] == sqdists[after]) & (ids[before] > ids[after])
+    if not is_wrong.any():
+        return
     rows = np.flatnonzero(is_wrong.any(axis=1))
     order = np.lexsort((ids[rows], sqdists[rows]))
     sqdists[rows] = np.take_along_axis(sqdists[rows], order, axis=1)

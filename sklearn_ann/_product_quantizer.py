@@ -16,7 +16,7 @@ from sklearn.utils.random import sample_without_replacement
 
 from sklearn_ann._inverted_lists import empty_lists, extend_lists, owners_of
 from sklearn_ann._layout import CODEWORDS, NIBBLES, PANEL, IVFPQIndex, read_only_index
-from sklearn_ann._storage import append_rows, clear_empty
+from sklearn_ann._storage import append_rows, clear_empty, lengthened
 from sklearn_ann.exceptions import FewTrainingRowsWarning
 
 # Rows for each codeword, as for the lists.
@@ -73,7 +73,7 @@ def draw_residuals(X, labels, centroids, width, n_codewords, rng):
             f"there are {n} rows: each becomes a codeword. Use a smaller nbits, or "
             "FlatL2Neighbors for so few rows.",
             FewTrainingRowsWarning,
-            stacklevel=7,  # the caller of fit
+            stacklevel=8,  # the caller of fit
         )
     n_most = _MOST_ROWS_PER_CODEWORD * n_codewords
     rows = np.arange(n)
@@ -248,12 +248,10 @@ def place_codes(index, rows, labels, X, storage, backend, n_threads):
     lists, order, positions = extend_lists(index.lists, labels)
     n_panels, owners = len(lists.panels), owners_of(lists)
     codes = storage.resize("codes", index.codes, n_panels)
-    ids = storage.resize("ids", index.ids, n_panels * PANEL)
-    ids[len(index.ids) :] = -1
+    # Not in place: what tells that a position is empty is read meanwhile.
+    ids = lengthened(index.ids, n_panels * PANEL, -1)
     ids[positions] = n + order
-    # Never in place: what tells that a position is empty is seen by searches under way.
-    terms = np.full(n_panels * PANEL, np.inf, np.float32)
-    terms[: len(index.terms)] = index.terms
+    terms = lengthened(index.terms, n_panels * PANEL, np.inf)
     places = order, positions, owners
     backend.place_codes(rows, *places, index, codes, terms, n_threads)
     if not np.isfinite(terms[positions]).all():

@@ -20,7 +20,7 @@ from sklearn_ann._layout import (
     FlatIndex,
     read_only_index,
 )
-from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty
+from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty, lengthened
 
 # Rows that are looked at to choose the centre. It only has to be near the middle: the
 # bounds hold for every centre.
@@ -112,12 +112,10 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     X = append_rows(index.X, X, storage)
     rows, ids = positions, index.ids
     if order is not None:
-        rows, ids = n + order, storage.resize("ids", ids, n_positions)
-        ids[len(index.ids) :] = -1
+        rows, ids = n + order, lengthened(ids, n_positions, -1)
         ids[positions] = rows
-    # Never in place: what tells that a position is empty is seen by searches under way.
-    sqnorms = np.full(n_positions, np.inf, np.float32)
-    sqnorms[: len(index.sqnorms)] = index.sqnorms
+    # Not in place: what tells that a position is empty is read meanwhile.
+    sqnorms = lengthened(index.sqnorms, n_positions, np.inf)
     is_due = _is_due(n, len(X))
     twins = _mark_twins(X, ids, n_panels, backend) if is_due else index.twins
     if is_due and n > 0 and _is_outgrown(index, X):
@@ -162,12 +160,12 @@ def _is_due(n_before, n):
 def _is_outgrown(index, X):
     """Whether the codes of all rows X would be much finer around another centre."""
     center, unit = _center_and_unit(X)
-    if index.error_ratio > 0 and np.array_equal(center, np.rint(center)):
-        # Of integers, which may lose nothing.
-        return not np.array_equal(center, index.center)
     if not 1 / _FAR_UNIT < unit / index.unit < _FAR_UNIT:
         return True
     sample = _every_nth(X, _COMPARED)
+    if index.error_ratio > 0 and _fits_bytes(sample):
+        # Around this center integers may be encoded without loss.
+        return not np.array_equal(center, index.center)
     with np.errstate(over="ignore"):
         now, then = (
             np.median(np.abs(sample - point).max(axis=1))
@@ -213,7 +211,7 @@ def _center_and_unit(X):
     with np.errstate(over="ignore", invalid="ignore"):
         center = sample.mean(axis=0, dtype=np.float64)
         center[~np.isfinite(center)] = 0.0
-        if high.max() - low.min() <= 255 and np.array_equal(sample, np.rint(sample)):
+        if _fits_bytes(sample):
             # Integers that fit a byte are encoded without loss around an integer. A few
             # different ones leave room on both sides of the mean, where bounds are
             # closest.
@@ -223,6 +221,12 @@ def _center_and_unit(X):
         spread = np.maximum(high - center, center - low).max() * math.sqrt(X.shape[1])
     exponent = math.frexp(min(spread, 1e300))[1] if spread > 0 else 0
     return center, 2.0 ** max(-MAX_EXPONENT, min(exponent, MAX_EXPONENT))
+
+
+def _fits_bytes(sample):
+    """Whether all are integers of a range of 255."""
+    high, low = (np.float64(of(sample)) for of in (np.max, np.min))
+    return high - low <= 255 and np.array_equal(sample, np.rint(sample))
 
 
 def _sqnorms(lengths, scales, error_ratio):

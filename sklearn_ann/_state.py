@@ -1,8 +1,8 @@
 """What an estimator has learned: replaced in one step, and seen as it was at one time.
 
-A fit works on a twin of the estimator, which takes over what the twin has learned when
-all is done: a fit that fails or is interrupted changes nothing. The attributes are then
-those of another dict. A search works with the dict that it has found, so a fit in
+A fit works on a draft of the estimator, which takes over what the draft has learned
+when all is done: a fit that fails or is interrupted changes nothing. The attributes are
+then those of another dict. A search works with the dict that it has found, so a fit in
 another thread does not change what it sees.
 """
 
@@ -22,22 +22,33 @@ from sklearn_ann._stored_index import pack
 from sklearn_ann._version import __version__
 
 # Learned attributes whose names do not end with an underscore.
-_PRIVATE = frozenset({"_index", "_index_dtype", "_n_features_out", "_storage"})
+_PRIVATE = frozenset(
+    {"_index", "_index_dtype", "_index_width", "_n_features_out", "_storage"}
+)
 
-# Locks stand beside the estimators: pickles and copies know nothing of them.
-_locks, _guard = weakref.WeakKeyDictionary(), threading.Lock()
+# By the ids of the estimators: pickles and copies know nothing of them.
+_locks, _guard = {}, threading.Lock()
 
 
 def lock_of(estimator):
     """The lock that one fit at a time holds."""
+    key = id(estimator)
     with _guard:
-        return _locks.setdefault(estimator, threading.RLock())
+        if key not in _locks:
+            _locks[key] = threading.RLock()
+            weakref.finalize(estimator, _locks.pop, key, None).atexit = False
+        return _locks[key]
 
 
 def _forget_locks():
     # A thread that the child of a fork does not have may hold them.
-    global _locks, _guard
-    _locks, _guard = weakref.WeakKeyDictionary(), threading.Lock()
+    global _guard
+    _guard = threading.Lock()
+    _locks.clear()
+
+
+def _is_learned(name):
+    return name in _PRIVATE or (name.endswith("_") and not name.startswith("_"))
 
 
 if hasattr(os, "register_at_fork"):
@@ -45,7 +56,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class LearnedStateMixin:
-    """Twins, snapshots and pickles of an estimator.
+    """Drafts, snapshots and pickles of an estimator.
 
     The estimator says what follows from an index, `_set_index`, and how it is restored
     from what is saved of it, `_restore`.
@@ -58,7 +69,10 @@ class LearnedStateMixin:
         return "_index" in self.__dict__
 
     def _snapshot(self):
-        """What a search works with: no fit of this estimator changes it meanwhile."""
+        """What a search works with: no fit of this estimator changes it meanwhile.
+
+        Parameters that are set meanwhile may be seen.
+        """
         # check_is_fitted takes longer than a small search.
         if "_index" not in self.__dict__:
             check_is_fitted(self)
@@ -66,24 +80,25 @@ class LearnedStateMixin:
         snapshot.__dict__ = self.__dict__
         return snapshot
 
-    def _twin(self):
+    def _draft(self):
         """An estimator with the same attributes, to be trained further."""
-        twin = object.__new__(type(self))
-        twin.__dict__.update(self.__dict__)
-        return twin
+        draft = object.__new__(type(self))
+        draft.__dict__.update(self.__dict__)
+        return draft
 
-    def _untrained(self):
-        """A twin that has learned nothing."""
-        twin = self._twin()
-        for name in vars(self):
-            if name in _PRIVATE or (name.endswith("_") and not name.startswith("_")):
-                del twin.__dict__[name]
-        return twin
+    def _empty_draft(self):
+        """A draft that has learned nothing."""
+        draft = self._draft()
+        for name in filter(_is_learned, list(vars(draft))):
+            del draft.__dict__[name]
+        return draft
 
-    def _take_over(self, twin):
-        """Replace what was learned by what a twin has learned, in one step."""
-        # Parameters may have been set meanwhile.
-        self.__dict__ = {**vars(twin), **self.get_params(deep=False)}
+    def _take_over(self, draft):
+        """Replace what was learned by what a draft has learned, in one step."""
+        # The other attributes are those of now: they may have been set meanwhile.
+        kept = {name: it for name, it in vars(self).items() if not _is_learned(name)}
+        learned = {name: it for name, it in vars(draft).items() if _is_learned(name)}
+        self.__dict__ = {**kept, **learned}
 
     def __getstate__(self):
         state = {**super().__getstate__(), "_sklearn_ann_version": __version__}
@@ -109,30 +124,30 @@ class LearnedStateMixin:
                 f"This {type(self).__name__} was saved in a form that sklearn_ann "
                 f"{__version__} does not read. Fit it again."
             )
-        super().__setstate__(state)
-        if stored is None:
-            return
-        try:
-            index = self._restore(stored)
-            self._check_learned(index)
-        except ValueError as error:
-            raise ValueError(
-                f"This {type(self).__name__} cannot be restored, its data are damaged: "
-                f"{error}"
-            ) from error
-        self._storage = GrowingArrays()
-        self._set_index(index)
+        draft = object.__new__(type(self))
+        draft.__dict__.update(state)
+        if stored is not None:
+            try:
+                index = draft._restore(stored)
+                draft._check_learned(index)
+            except ValueError as error:
+                raise ValueError(
+                    f"This {type(self).__name__} cannot be restored, its data are "
+                    f"damaged: {error}"
+                ) from error
+            draft._storage = GrowingArrays()
+            draft._set_index(index)
+        self.__dict__ = vars(draft)
 
     def _check_learned(self, index):
         """Refuse attributes that do not fit the index."""
-        learned, (_, (_, d)) = vars(self), self._dtype_and_shape(index)
-        metric, names = (
-            learned.get(name) for name in ("effective_metric_", "feature_names_in_")
-        )
+        metric = vars(self).get("effective_metric_")
+        names = vars(self).get("feature_names_in_")
+        _, (_, d) = self._dtype_and_shape(index)
         if not isinstance(metric, str) or metric not in METRICS:
             raise ValueError(f"effective_metric_ must be one of {', '.join(METRICS)}.")
         n_features = d - (metric == "cosine")
-        if learned.get("n_features_in_") != n_features:
+        if vars(self).get("n_features_in_") != n_features:
             raise ValueError(f"n_features_in_ must be {n_features}.")
         if names is not None and np.shape(names) != (n_features,):
             raise ValueError(f"feature_names_in_ must be {n_features} names.")

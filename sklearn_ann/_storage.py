@@ -49,6 +49,13 @@ def append_rows(X, more, storage):
     return longer
 
 
+def lengthened(array, length, value):
+    """A copy of an array so long, with `value` at the new places."""
+    longer = np.full(length, value, array.dtype)
+    longer[: len(array)] = array
+    return longer
+
+
 def clear_empty(panels, terms, n_before):
     """Zero the codes of empty positions, in the new panels from number `n_before` on.
 

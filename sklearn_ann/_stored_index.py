@@ -24,14 +24,19 @@ from sklearn_ann._layout import (
     NIBBLES,
     PANEL,
     FlatIndex,
+    InvertedLists,
     IVFFlatIndex,
+    IVFPQIndex,
     read_only_index,
 )
 from sklearn_ann._product_quantizer import empty_pq_index
 
+# Fields that follow from others.
 _DERIVED = {
-    *("offsets", "owners"),
-    *("codewords", "codebooks", "halves", "radii", "largest_term"),
+    InvertedLists: {"offsets"},
+    IVFPQIndex: {
+        *("owners", "codewords", "codebooks", "halves", "radii", "largest_term"),
+    },
 }
 
 _FLOATS = np.dtype(np.float32), np.dtype(np.float64)
@@ -42,7 +47,7 @@ def pack(index):
     return {
         name: pack(value) if isinstance(value, tuple) else value
         for name, value in index._asdict().items()
-        if name not in _DERIVED
+        if name not in _DERIVED.get(type(index), ())
     }
 
 
@@ -81,11 +86,12 @@ def unpack_ivf_pq(stored, codewords):
     is_paired = stored.get("is_paired")
     _check(isinstance(is_paired, bool), "is_paired must be a bool")
     _check_codewords(codewords, d, NIBBLES if is_paired else CODEWORDS)
-    ids = stored.get("ids")
-    n = int((_array(stored, "ids", np.int32, (None,)) >= 0).sum())
+    ids = _array(stored, "ids", np.int32, (None,))
+    n = int((ids >= 0).sum())
     lists = _lists(_dict(stored, "lists"), len(centroids.X), n)
     filled, n_panels = filled_positions(lists), len(lists.panels)
-    _check_ids(_array(stored, "ids", np.int32, filled.shape), filled)
+    _check(ids.shape == filled.shape, "ids must be one for each position")
+    _check_ids(ids, filled)
     X = _array(stored, "X", _FLOATS, (None, d))
     _check(len(X) in (0, n), f"X must have {n} rows or none")
     terms = _bounds(stored, "terms", filled)

@@ -32,6 +32,11 @@ def validate_vectors(estimator, X, *, reset, copy=False):
     # What X itself says of its shape may be something else.
     if reset:
         estimator.n_features_in_ = vectors.shape[1]
+    elif vectors.shape[1] != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {vectors.shape[1]} features, but {type(estimator).__name__} is "
+            f"expecting {estimator.n_features_in_} features as input."
+        )
     return vectors
 
 
@@ -40,7 +45,8 @@ def _as_array(X):
 
     Tables may have names, and scikit-learn has an error for sparse matrices.
     """
-    if isinstance(X, np.ma.MaskedArray) and np.ma.is_masked(X):
+    rows = X if isinstance(X, (list, tuple)) else (X,)
+    if any(map(np.ma.is_masked, rows)):
         raise ValueError(
             "X has masked values, which a search would take for numbers. Replace them, "
             "for example with X.filled(0), or drop their rows."
@@ -56,7 +62,13 @@ def _is_table(X):
 
 def _float_dtype(X):
     """float32 if it holds all numbers that X can have, else float64."""
-    if _is_table(X):
-        X = np.asarray(X[:0])
     dtype = getattr(X, "dtype", np.float64)
+    if _is_table(X):
+        # Nullable columns of pandas know the dtype of their numbers.
+        kinds = getattr(X, "dtypes", ())
+        kinds = [getattr(kind, "numpy_dtype", kind) for kind in kinds]
+        if kinds and all(isinstance(kind, np.dtype) for kind in kinds):
+            dtype = np.result_type(*kinds)
+        else:
+            dtype = np.asarray(X[:0]).dtype
     return np.float32 if np.can_cast(dtype, np.float32) else np.float64

@@ -175,15 +175,28 @@ class Wrapped:
         return np.asarray(self.array, dtype)
 
 
+class WrappedTable(Wrapped):
+    """A table that does the same."""
+
+    def __init__(self, array):
+        super().__init__(array)
+        self.columns, self.shape = ["a"] * 6, (len(array), 6)
+
+    def __getitem__(self, rows):
+        return WrappedTable(self.array[rows])
+
+
 def polars_frame(X):
     polars = pytest.importorskip("polars")
     return polars.DataFrame(X, schema=[f"x{i}" for i in range(X.shape[1])])
 
 
+NULLABLE = {"uint8": "UInt8", "float32": "Float32", "float64": "Float64"}
 CONTAINERS = {
     "pandas": lambda X: pd.DataFrame(X, columns=[f"x{i}" for i in range(X.shape[1])]),
     "polars": polars_frame,
     "rows": list,
+    "nullable": lambda X: pd.DataFrame(X).astype(NULLABLE[X.dtype.name]),
     "wrapped": Wrapped,
 }
 
@@ -205,8 +218,8 @@ def test_containers_keep_the_dtype_of_their_numbers(contain, dtype, fit, X, Q):
 @FITS
 def test_the_width_is_that_of_the_array_not_what_its_container_says(fit, X):
     index = fit(Wrapped(X))
-    for wrong in (X[:5, :-1], np.hstack([X, X])[:5]):
-        for form in (np.asarray, Wrapped, list):
+    for wrong in (X[:5, :-1], np.hstack([X, X])[:5], np.tile(X[:5], 5000)):
+        for form in (np.asarray, Wrapped, WrappedTable, list):
             with pytest.raises(ValueError, match=f"X has {wrong.shape[1]} features"):
                 index.kneighbors(form(wrong))
             with pytest.raises(ValueError, match=f"X has {wrong.shape[1]} features"):
@@ -219,6 +232,8 @@ def test_masked_values_are_refused(fit, X):
     unmasked = np.ma.array(X)
     with pytest.raises(ValueError, match="X has masked values"):
         fit(masked)
+    with pytest.raises(ValueError, match="X has masked values"):
+        fit(list(masked))
     index = fit(unmasked)
     with pytest.raises(ValueError, match="X has masked values"):
         index.kneighbors(masked)

@@ -120,3 +120,14 @@ def test_a_radius_holds_the_rows_whose_distance_does_not_exceed_it(make, dtype, 
             found = index.radius_neighbors(query[None], radius, sort_results=True)
             assert_array_equal(found[0][0], distances[:n_hits])
             assert_array_equal(found[1][0], ids[:n_hits])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int8])
+def test_distances_do_not_depend_on_the_dtype_of_queries(dtype, rng):
+    X = rng.integers(-9, 9, (200, 5)).astype(np.float64)
+    index = FlatL2Neighbors(metric="cosine").fit(X)
+    expected = index.kneighbors(X[:20])
+    for found, wanted in zip(
+        index.kneighbors(X[:20].astype(dtype)), expected, strict=True
+    ):
+        assert_array_equal(found, wanted)

@@ -119,6 +119,16 @@ def test_results_are_object_arrays_of_typed_arrays(queries, radius, sizes):
         assert all(array.dtype == dtype for array in arrays)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
+def test_rows_at_infinite_distances_are_within_no_finite_radius(metric):
+    index = FlatL2Neighbors(metric=metric).fit([[0.0], [1e100], [1e170]])
+    radius = 1e160 if metric == "euclidean" else 1e300
+    distances, ids = index.radius_neighbors([[0.0]], radius)
+    assert ids[0].tolist() == [0, 1]
+    assert np.isfinite(distances[0]).all()
+    assert index.radius_neighbors([[0.0]], np.inf)[1][0].tolist() == [0, 1, 2]
+
+
 def test_an_infinite_radius_finds_all_rows(rng):
     X = rng.standard_normal((100, 6))
     index = FlatL2Neighbors(radius=np.inf).fit(X)

@@ -1,8 +1,11 @@
 """A fit that fails changes nothing, and a search sees one fitted estimator."""
 
+import copy
 import functools
+import gc
 import itertools
 import os
+import pickle
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +17,7 @@ import reference
 from numpy.testing import assert_array_equal
 
 import sklearn_ann
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, _state
 from sklearn_ann._state import lock_of
 
 _LISTS = {"nlist": 2, "nprobe": 1, "max_iter": 2, "random_state": 0}
@@ -108,6 +111,7 @@ def fail_everywhere(index, method, X, Q):
         assert all(vars(index)[name] is value for name, value in before.items())
         if n_failures % 8 == 0:
             assert answers(index, Q) == expected
+            assert answers(pickle.loads(pickle.dumps(index)), Q) == expected
 
 
 @EACH
@@ -129,6 +133,35 @@ def test_a_partial_fit_that_fails_anywhere_changes_nothing(make, dtype, X):
     index = make().fit(X[:80]).partial_fit(X[80:])
     assert fail_everywhere(index, "partial_fit", more, X[:9]) > 15
     assert answers(index, X[:9]) == answers(expected, X[:9])
+
+
+@EACH
+def test_fewer_rows_are_added_after_a_failure(make, X, rng):
+    index, unharmed = make().fit(X), make().fit(X)
+    for n in (700, 300, 29, 1, 127):
+        more = rng.standard_normal((n, 5)).astype(np.float32)
+        for n_events in (5, 12, 15, 18, 21, 25, 30):
+            with FailAt(n_events, MemoryError) as failure:
+                try:
+                    index.partial_fit(more)
+                except MemoryError:
+                    assert failure.has_failed
+            assert failure.has_failed
+        fewer = more[: n // 2 + 1]
+        index.partial_fit(fewer)
+        unharmed.partial_fit(fewer)
+        restored = pickle.loads(pickle.dumps(index))
+        assert answers(index, X[:9]) == answers(unharmed, X[:9])
+        assert answers(restored, X[:9]) == answers(unharmed, X[:9])
+
+
+@EACH
+def test_a_copy_does_not_see_rows_that_are_added(make, X):
+    index = make().fit(X)
+    copied, expected = copy.copy(index), answers(index, X[:9])
+    index.partial_fit(X[:3])
+    assert answers(pickle.loads(pickle.dumps(copied)), X[:9]) == expected
+    assert answers(copied.partial_fit(X[:3]), X[:9]) == answers(index, X[:9])
 
 
 @EACH
@@ -165,16 +198,18 @@ def test_nothing_is_left_of_an_earlier_fit(make, X):
     assert vars(index).keys() == {*vars(make().fit(X)), "note"}
 
 
-def test_parameters_that_are_set_during_a_fit_stay(X, monkeypatch):
+def test_what_is_set_during_a_fit_stays(X, monkeypatch):
     index = IVFFlatNeighbors(nlist=2, nprobe=1, random_state=0).fit(X)
     fill = IVFFlatNeighbors._fill
 
     def fill_late(self, *args):
         index.set_params(nprobe=2)
+        index.note = "mine"
         return fill(self, *args)
 
     monkeypatch.setattr(IVFFlatNeighbors, "_fill", fill_late)
     assert index.fit(X).nprobe == 2
+    assert index.note == "mine"
 
 
 # -- several threads -----------------------------------------------------------------
@@ -274,10 +309,33 @@ print(os.waitstatus_to_exitcode(status))
     assert run_script(script) == "18"
 
 
+class Comparable(FlatL2Neighbors):
+    """Has no hash."""
+
+    def __eq__(self, other):
+        return True
+
+
+def test_an_estimator_needs_no_hash(X):
+    assert Comparable().fit(X).partial_fit(X).ntotal == 200
+
+
+def test_a_state_that_is_refused_changes_nothing(X):
+    index = FlatL2Neighbors().fit(X)
+    before = vars(index).copy()
+    with pytest.raises(ValueError, match="n_features_in_ must be 5"):
+        index.__setstate__({**index.__getstate__(), "n_features_in_": 4})
+    assert all(vars(index)[name] is value for name, value in before.items())
+
+
 def test_locks_are_those_of_living_estimators():
     index, other = FlatL2Neighbors(), FlatL2Neighbors()
     assert lock_of(index) is lock_of(index)
     assert lock_of(index) is not lock_of(other)
+    n_before = len(_state._locks)
+    del other
+    gc.collect()
+    assert len(_state._locks) == n_before - 1
 
 
 # -- the caller's array --------------------------------------------------------------

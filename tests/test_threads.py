@@ -242,17 +242,40 @@ def test_where_no_thread_can_be_started_the_caller_works(monkeypatch):
     test_every_block_is_worked_once(3, 30)
 
 
+def test_work_that_the_pool_kept_although_it_failed_is_waited_for(monkeypatch):
+    pool, done, is_late = ThreadPoolExecutor(1), [], threading.Event()
+    started = threading.Event()
+
+    class KeepsAndFails:
+        def submit(self, work):
+            pool.submit(work)
+            started.wait(10)
+            raise RuntimeError("can't start new thread")
+
+    def kernel(number):
+        # The helper takes the first block, and is not done when the caller is.
+        if threading.current_thread() is not threading.main_thread():
+            started.set()
+            is_late.wait(0.2)
+        done.append(number)
+
+    monkeypatch.setattr(_threads, "_pool", KeepsAndFails())
+    run_blocks(kernel, ((number,) for number in range(5)), 2)
+    assert sorted(done) == list(range(5))
+    pool.shutdown()
+
+
 _AT_THE_END = """
 import atexit
 import sys
 import threading
 import time
 import numpy as np
-import sklearn_ann._base
+import sklearn_ann._parallel
 from sklearn_ann import FlatL2Neighbors
 from sklearn_ann._cpu import _knn
 
-sklearn_ann._base._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
+sklearn_ann._parallel._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
 X = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
 index = FlatL2Neighbors(n_jobs=3).fit(X)
 expected = index.kneighbors(X)[1]

@@ -151,6 +151,19 @@ def test_numbers_that_only_look_like_integers_do_not_tie(dtype, rng):
         assert_array_equal(found[1], expected[1])
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_too_short_for_codes_are_no_integers(dtype):
+    X = np.zeros((200, 2), dtype)
+    X[:64, 0] = dtype(1e-40) * np.arange(1, 65)
+    X[64:132:2, 0], X[65:132:2, 0] = 1, -1
+    Q = np.vstack([X[-1:], X[:3], X[64:66]])
+    index = FlatL2Neighbors(metric="sqeuclidean").fit(X)
+    for k in (1, 2, 70, 200):
+        found, expected = index.kneighbors(Q, k), reference.knn(Q, X, k)
+        assert_array_equal(found[1], expected[1])
+        assert_array_equal(found[0], expected[0])
+
+
 # -- the short way -------------------------------------------------------------------
 
 

@@ -125,7 +125,8 @@ def _encode_rows(
                 error_ratios[j] = TINY_RATIO
         else:
             lengths[j] = -np.inf
-            error_ratios[j] = 0.0
+            # Its distances are not those of whole numbers of a byte, see `latecomers`.
+            error_ratios[j] = TINY_RATIO
 
 
 def encode_sq8(X, rows, positions, center, unit, codes, scales, n_threads):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
@@ -59,7 +60,12 @@ def run_blocks(kernel, blocks, n_threads):
     n_threads : int
         Threads at work, the caller among them.
     """
-    pending = deque(blocks)
+    if n_threads == 1:
+        for block in blocks:
+            kernel(*block)
+        return
+    pending, errors = deque(blocks), []
+    changed, n_helping, is_over = threading.Condition(), 0, False
 
     def work():
         while True:
@@ -73,17 +79,32 @@ def run_blocks(kernel, blocks, n_threads):
                 pending.clear()
                 raise
 
-    n_helpers = min(n_threads, len(pending)) - 1
-    helpers = []
+    def help_out():
+        nonlocal n_helping
+        with changed:
+            if is_over:
+                return  # nothing is left to do
+            n_helping += 1
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+        with changed:
+            n_helping -= 1
+            changed.notify()
+
     # Where no thread can be started, at the end of the process or because there are too
-    # many, those that there are do the work.
+    # many, those that there are do the work. The pool keeps what it was given all the
+    # same, and may do it later: so we count who helps, instead of waiting for futures.
     with contextlib.suppress(RuntimeError):
-        for _ in range(n_helpers):
-            helpers.append(_get_pool().submit(work))
+        for _ in range(min(n_threads, len(pending)) - 1):
+            _get_pool().submit(help_out)
     try:
         work()
     finally:
-        # A helper that has not started has nothing left to do.
-        running = [helper for helper in helpers if not helper.cancel()]
-        for helper in running:
-            helper.result()
+        with changed:
+            is_over = True
+            while n_helping:
+                changed.wait()
+    if errors:
+        raise errors[0]
