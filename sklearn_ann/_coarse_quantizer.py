@@ -31,7 +31,7 @@ _NUDGE = 2.0**-10
 
 
 def choose_nlist(n):
-    """The number of lists for n rows: about sqrt(n), or 1 where that pays not."""
+    """The number of lists for n rows: about sqrt(n), or 1 where more do not pay."""
     return 1 if n < _FEWEST_ROWS_FOR_LISTS else round(math.sqrt(n))
 
 

@@ -87,7 +87,8 @@ def encode_queries(start, stop, Q, index, capacity):
     thresholds, factors, _, limits = block[6:10]
     center, unit = index.center, index.unit
     centred = np.empty(d)
-    # Codes that lose nothing, around an integer, are those of integers.
+    # All rows are integers: see `TINY_RATIO`. So are their squared distances from a
+    # query of integers.
     is_integer = index.error_ratio == 0 and is_whole(center.reshape(1, -1), 0)
     is_in_order = len(index.ids) == 0
     # The largest code for which no dot product overflows 32 bits. One less, because

@@ -31,7 +31,8 @@ from sklearn_ann._layout import OFFSET, PANEL, read_only
 # these limits no float32 number overflows or loses digits.
 TOO_LONG, TOO_SHORT = 2.0**40, 2.0**-100
 
-# Of error and scale, of a row that is not known to lose anything to its codes.
+# Error over scale of a row that loses nothing to its codes without being one of integers,
+# or has no codes. 0 is kept for integers: see ``_filter.latecomers``.
 TINY_RATIO = 1e-30
 
 # Rows that a thread encodes at a time.
