@@ -456,8 +456,9 @@ def test_other_numbers_of_bits_are_an_error(nbits):
 @pytest.mark.filterwarnings("default::sklearn_ann.exceptions.FewTrainingRowsWarning")
 def test_fewer_rows_than_codewords_warn_and_are_kept_exactly(rng):
     X = rng.standard_normal((50, 6))
-    with pytest.warns(FewTrainingRowsWarning, match="nbits=8 .* 50 rows"):
+    with pytest.warns(FewTrainingRowsWarning, match="nbits=8 .* 50 rows") as caught:
         index = make(nlist=1, m=2).fit(X)
+    assert caught[0].filename == __file__
     assert_allclose(index.reconstruct(np.arange(50)), X, atol=1e-6)
     assert_array_equal(index.kneighbors(X, 1, False).ravel(), np.arange(50))
 

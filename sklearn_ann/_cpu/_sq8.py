@@ -31,8 +31,8 @@ from sklearn_ann._layout import OFFSET, PANEL, read_only
 # these limits no float32 number overflows or loses digits.
 TOO_LONG, TOO_SHORT = 2.0**40, 2.0**-100
 
-# Error over scale of a row that loses nothing to its codes without being one of integers,
-# or has no codes. 0 is kept for integers: see ``_filter.latecomers``.
+# Error over scale of a row that has no codes, or that loses nothing to them and is not
+# one of integers. 0 is kept for these: see ``_filter.latecomers``.
 TINY_RATIO = 1e-30
 
 # Rows that a thread encodes at a time.
