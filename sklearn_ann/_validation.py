@@ -46,7 +46,8 @@ def _as_array(X):
     Tables may have names, and scikit-learn has an error for sparse matrices.
     """
     rows = X if isinstance(X, (list, tuple)) else (X,)
-    if any(map(np.ma.is_masked, rows)):
+    masked = (row for row in rows if isinstance(row, np.ma.MaskedArray))
+    if any(map(np.ma.is_masked, masked)):
         raise ValueError(
             "X has masked values, which a search would take for numbers. Replace them, "
             "for example with X.filled(0), or drop their rows."
