@@ -38,8 +38,8 @@ def check_radius(radius):
 
 
 def check_metric(metric):
-    """Refuse what no fit would take: it was set after the last one."""
-    if metric not in METRICS:
+    """Refuse what no fit would take: it was set after the last one, or is damaged."""
+    if not isinstance(metric, str) or metric not in METRICS:
         raise ValueError(f"metric must be one of {', '.join(METRICS)}. Got {metric!r}")
 
 

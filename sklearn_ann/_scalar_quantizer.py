@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from sklearn_ann._inverted_lists import n_panels_for
 from sklearn_ann._layout import (
     MAX_EXPONENT,
     PANEL,
@@ -62,7 +63,7 @@ def add_to_flat_index(index, X, storage, backend, n_threads):
     """A new index with the rows of X after those of `index`, each at its position."""
     n = len(index.X)
     positions = np.arange(n, n + len(X))
-    n_panels = -(-(n + len(X)) // PANEL)
+    n_panels = n_panels_for(n + len(X))
     return place_rows(index, X, None, positions, n_panels, storage, backend, n_threads)
 
 

@@ -16,7 +16,7 @@ import weakref
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_ann._checks import METRICS
+from sklearn_ann._checks import check_metric
 from sklearn_ann._storage import GrowingArrays
 from sklearn_ann._stored_index import pack
 from sklearn_ann._version import __version__
@@ -144,8 +144,7 @@ class LearnedStateMixin:
         metric = vars(self).get("effective_metric_")
         names = vars(self).get("feature_names_in_")
         _, (_, d) = self._dtype_and_shape(index)
-        if not isinstance(metric, str) or metric not in METRICS:
-            raise ValueError(f"effective_metric_ must be one of {', '.join(METRICS)}.")
+        check_metric(metric)
         n_features = d - (metric == "cosine")
         if vars(self).get("n_features_in_") != n_features:
             raise ValueError(f"n_features_in_ must be {n_features}.")
