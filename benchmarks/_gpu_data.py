@@ -30,7 +30,7 @@ def data_sets(run):
 
 
 def clustered(n, nq, d):
-    """Rows around a thousand centres; queries are like rows."""
+    """Rows around a thousand centers; queries are like rows."""
     rng = np.random.default_rng(0)
     centers = rng.standard_normal((1000, d), dtype=np.float32)
     rows = centers[rng.integers(0, 1000, n + nq)]

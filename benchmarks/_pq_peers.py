@@ -102,7 +102,7 @@ class OursPQTraining(OursIVFPQ):
         rows = self._draw_rows(seed)
         coarse = self.index._index_centroids(rows, centroids, _cpu)
         labels = self.index._assign(rows, coarse, _cpu)
-        codebooks = self.index._train_codewords(rows, labels, centroids, _cpu)
+        codebooks = self.index._train_codebooks(rows, labels, centroids, _cpu)
         seconds = perf_counter() - start
         self.trained = centroids, codebooks
         return seconds
@@ -127,7 +127,12 @@ class OursPQTraining(OursIVFPQ):
             "all": vars(estimator),
             "centroids": (estimator.cluster_centers_, index.centroids),
             "codebooks": (
-                *(estimator.codebooks_, index.codebooks, index.halves, index.radii),
+                *(
+                    estimator.codebooks_,
+                    index.codebooks_t,
+                    index.half_sqnorms,
+                    index.radii,
+                ),
             ),
         }
         return {name: sum(buffers_of(part).values()) for name, part in parts.items()}

@@ -105,12 +105,12 @@ def _from_ivf_pq(index, X, centroids, params):
         raise ValueError("The codes must be those of residuals: by_residual is False.")
     if not 4 <= pq.nbits <= 8:
         raise ValueError(f"The codes have {pq.nbits} bits; 4 to 8 can be searched.")
-    codewords = _as_array(pq.centroids.data(), pq.M * pq.ksub * pq.dsub).copy()
-    codewords = codewords.reshape(pq.M, pq.ksub, pq.dsub)
-    _check_finite(codewords, "codewords")
+    codebooks = _as_array(pq.centroids.data(), pq.M * pq.ksub * pq.dsub).copy()
+    codebooks = codebooks.reshape(pq.M, pq.ksub, pq.dsub)
+    _check_finite(codebooks, "codewords")
     estimator = IVFPQNeighbors(m=pq.M, nbits=pq.nbits, **params)
     if X is not None:
-        return estimator._fit_lists(X, centroids, codewords)
+        return estimator._fit_lists(X, centroids, codebooks)
     if estimator.store_vectors:
         raise ValueError("The index holds codes only: give the vectors to store as X.")
     labels = np.empty(index.ntotal, np.int64)
@@ -120,7 +120,7 @@ def _from_ivf_pq(index, X, centroids, params):
         size = len(ids) * pq.code_size
         part = _as_array(index.invlists.get_codes(label), size)
         codes[ids] = part.reshape(-1, pq.code_size)
-    return estimator._fit_codes(centroids, codewords, labels, _unpack(codes, pq))
+    return estimator._fit_codes(centroids, codebooks, labels, _unpack(codes, pq))
 
 
 def _unpack(codes, pq):

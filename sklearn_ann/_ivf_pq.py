@@ -19,7 +19,7 @@ from sklearn_ann._product_quantizer import (
     empty_pq_index,
     pair_codes,
     place_codes,
-    train_codewords,
+    train_codebooks,
 )
 from sklearn_ann._stored_index import unpack_ivf_pq
 
@@ -217,22 +217,22 @@ class IVFPQNeighbors(IVFNeighbors):
 
     # -- fitting ---------------------------------------------------------------------
 
-    def _fill(self, X, backend, centroids, codewords=None):
+    def _fill(self, X, backend, centroids, codebooks=None):
         coarse = self._index_centroids(X, centroids, backend)
         labels = self._assign(X, coarse, backend)
-        if codewords is None:
-            codewords = self._train_codewords(X, labels, centroids, backend)
-        empty = self._empty_index(coarse, codewords, X)
+        if codebooks is None:
+            codebooks = self._train_codebooks(X, labels, centroids, backend)
+        empty = self._empty_index(coarse, codebooks, X)
         index = self._place(empty, X, labels, self.store_vectors, backend)
         self.reconstruction_error_ = self._reconstruction_error(index, X, backend)
         return index
 
-    def _fit_codes(self, centroids, codewords, labels, codes):
+    def _fit_codes(self, centroids, codebooks, labels, codes):
         """Fit with rows that are encoded already."""
 
         def build(centroids, backend):
             coarse = self._index_centroids(centroids, centroids, backend)
-            empty = self._empty_index(coarse, codewords, centroids)
+            empty = self._empty_index(coarse, codebooks, centroids)
             rows = pair_codes(codes) if empty.is_paired else codes
             machine = self._storage, backend, self._n_threads(codes.size)
             return place_codes(empty, rows, labels, centroids[:0], *machine)
@@ -241,9 +241,9 @@ class IVFPQNeighbors(IVFNeighbors):
         self._fit(centroids, build)
         return self
 
-    def _empty_index(self, coarse, codewords, X):
-        self.codebooks_ = codewords
-        return empty_pq_index(coarse, codewords, int(self.nbits), X.dtype)
+    def _empty_index(self, coarse, codebooks, X):
+        self.codebooks_ = codebooks
+        return empty_pq_index(coarse, codebooks, int(self.nbits), X.dtype)
 
     def _set_index(self, index):
         super()._set_index(index)
@@ -255,14 +255,14 @@ class IVFPQNeighbors(IVFNeighbors):
     def _restore(self, stored):
         return unpack_ivf_pq(stored, vars(self).get("codebooks_"))
 
-    def _train_codewords(self, X, labels, centroids, backend):
+    def _train_codebooks(self, X, labels, centroids, backend):
         """Codebooks for the residuals of X."""
         n_codewords = 2 ** int(self.nbits)
         m, dsub = choose_parts(X.shape[1], self.m, self.nbits)
         rng = check_random_state(self.random_state)
         residuals = draw_residuals(X, labels, centroids, m * dsub, n_codewords, rng)
         train = check_memory(self.memory).cache(
-            train_codewords, ignore=["backend", "n_threads", "verbose"]
+            train_codebooks, ignore=["backend", "n_threads", "verbose"]
         )
         return train(
             residuals,
@@ -284,7 +284,7 @@ class IVFPQNeighbors(IVFNeighbors):
     def _place(self, index, X, labels, is_stored, backend):
         """The index with the rows of X added to their lists."""
         n_threads = self._n_threads(X.size * CODEWORDS)
-        arguments = index.centroids.X, index.codebooks, index.halves, n_threads
+        arguments = index.centroids.X, index.codebooks_t, index.half_sqnorms, n_threads
         codes = backend.encode_pq(X, labels, *arguments)
         stored = X if is_stored else np.empty((0, X.shape[1]), X.dtype)
         machine = self._storage, backend, n_threads
@@ -309,8 +309,10 @@ class IVFPQNeighbors(IVFNeighbors):
             n_candidates = min(factor * k, int(index.lists.sizes.sum()))
         nprobe = min(check_nprobe(self.nprobe), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
-        known, probes = self._probe(index, Q, nprobe, n_candidates, backend, n_threads)
-        arguments = Q, index, probes, known, n_candidates, n_threads
+        probe_sqdists, probes = self._probe(
+            index, Q, nprobe, n_candidates, backend, n_threads
+        )
+        arguments = Q, index, probes, probe_sqdists, n_candidates, n_threads
         if factor > 1:
             ids = backend.candidates_ivf_pq(*arguments)
             return backend.refine(Q, index.X, ids, k, n_threads)
@@ -326,7 +328,9 @@ class IVFPQNeighbors(IVFNeighbors):
 
     def _n_threads_for(self, nq, nprobe):
         index, share = self._index, nprobe / self.nlist_
-        return self._n_threads(int(nq * (index.codes.size * share + index.halves.size)))
+        return self._n_threads(
+            int(nq * (index.codes.size * share + index.half_sqnorms.size))
+        )
 
     # -- looking at the index --------------------------------------------------------
 

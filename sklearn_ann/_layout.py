@@ -83,16 +83,19 @@ class IVFPQIndex(NamedTuple):
     centroids: FlatIndex
     lists: InvertedLists
     owners: np.ndarray  # (n_panels,)  int64  list of each panel
-    codewords: np.ndarray  # (m, 256, dsub)  float32  one after the other
-    codebooks: np.ndarray  # (m, dsub, 256)  float32  the same side by side
-    halves: np.ndarray  # (m, 256)  float32  half their squared lengths
+    codebooks: np.ndarray  # (m, 256, dsub)  float32  one after the other
+    codebooks_t: np.ndarray  # (m, dsub, 256)  float32  the same side by side
+    half_sqnorms: np.ndarray  # (m, 256)  float32  half their squared lengths
     radii: np.ndarray  # (m,)  float64  the largest length of a codeword
     is_paired: bool  # whether a code is two of 4 bits, of two parts of the vector
     codes: np.ndarray  # (n_panels, m, 64)  uint8  sub-quantizer by sub-quantizer
-    terms: np.ndarray  # (n_panels * 64,)  float32  |r|^2 + 2 (c - z).r: _cpu/_ivf_pq.py
-    largest_term: float  # the largest absolute value of a finite one
+    row_terms: np.ndarray  # (n_panels * 64,)  float32  |r|^2 + 2 (c - z).r: see below
+    largest_row_term: float  # the largest absolute value of a finite one
     ids: np.ndarray  # (n_panels * 64,)  int32  row at each position
     X: np.ndarray  # (n, d)  float  the vectors, if they are stored, or (0, d)
+
+    # row_terms is the part of a squared distance that depends on the row only, with its
+    # decoded residual r, its centroid c and their center z: see _cpu/_ivf_pq.py.
 
 
 def read_only(array):

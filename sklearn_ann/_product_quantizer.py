@@ -88,48 +88,48 @@ def draw_residuals(X, labels, centroids, width, n_codewords, rng):
     return residuals
 
 
-def arrange_codebooks(codewords):
+def arrange_codebooks(codebooks):
     """Codewords as kernels want them, side by side, and half their squared lengths.
 
     Parameters
     ----------
-    codewords : ndarray of shape (m, n_codewords, dsub), float32
+    codebooks : ndarray of shape (m, n_codewords, dsub), float32
 
     Returns
     -------
-    codebooks : ndarray of shape (m, dsub, 256), float32
-    halves : ndarray of shape (m, 256), float32
+    codebooks_t : ndarray of shape (m, dsub, 256), float32
+    half_sqnorms : ndarray of shape (m, 256), float32
     """
-    codewords = _repeat_first(codewords, CODEWORDS)
-    halves = 0.5 * np.square(codewords, dtype=np.float64).sum(axis=2)
-    codebooks = np.ascontiguousarray(codewords.transpose(0, 2, 1))
-    return codebooks, halves.astype(np.float32)
+    codebooks = _repeat_first(codebooks, CODEWORDS)
+    half_sqnorms = 0.5 * np.square(codebooks, dtype=np.float64).sum(axis=2)
+    codebooks_t = np.ascontiguousarray(codebooks.transpose(0, 2, 1))
+    return codebooks_t, half_sqnorms.astype(np.float32)
 
 
-def _repeat_first(codewords, n_codewords):
+def _repeat_first(codebooks, n_codewords):
     """As many codewords. Those added have no rows: among equal ones the first wins."""
-    n_more = n_codewords - codewords.shape[1]
-    return np.concatenate([codewords, np.repeat(codewords[:, :1], n_more, 1)], 1)
+    n_more = n_codewords - codebooks.shape[1]
+    return np.concatenate([codebooks, np.repeat(codebooks[:, :1], n_more, 1)], 1)
 
 
-def pair_codewords(codewords):
+def pair_codebooks(codebooks):
     """Codewords of two parts as those of one: two codes of 4 bits are one byte.
 
     Parameters
     ----------
-    codewords : ndarray of shape (m, n_codewords, dsub), float32
+    codebooks : ndarray of shape (m, n_codewords, dsub), float32
         At most 16 codewords.
 
     Returns
     -------
-    codewords : ndarray of shape (ceil(m / 2), 256, 2 * dsub), float32
+    codebooks : ndarray of shape (ceil(m / 2), 256, 2 * dsub), float32
         Number ``low + 16 * high`` is codeword `low` of the first part of a pair, then
         `high` of the second. The last part may have no second one: zeros.
     """
-    m, _, dsub = codewords.shape
-    codewords = _repeat_first(codewords, NIBBLES)
+    m, _, dsub = codebooks.shape
+    codebooks = _repeat_first(codebooks, NIBBLES)
     none = np.zeros((m % 2, NIBBLES, dsub), np.float32)
-    pairs = np.concatenate([codewords, none]).reshape(-1, 2, 1, NIBBLES, dsub)
+    pairs = np.concatenate([codebooks, none]).reshape(-1, 2, 1, NIBBLES, dsub)
     shape = len(pairs), NIBBLES, NIBBLES, dsub
     first = np.broadcast_to(pairs[:, 0], shape)
     second = np.broadcast_to(pairs[:, 1].swapaxes(1, 2), shape)
@@ -137,12 +137,12 @@ def pair_codewords(codewords):
 
 
 def pair_codes(codes):
-    """Codes of 4 bits of two parts to a byte, as ``pair_codewords`` numbers them."""
+    """Codes of 4 bits of two parts to a byte, as ``pair_codebooks`` numbers them."""
     codes = np.pad(codes, [(0, 0), (0, codes.shape[1] % 2)])
     return codes[:, ::2] | codes[:, 1::2] << 4
 
 
-def train_codewords(residuals, m, n_codewords, seed, backend, n_threads, verbose):
+def train_codebooks(residuals, m, n_codewords, seed, backend, n_threads, verbose):
     """The codewords of k-means in each of m sub-spaces.
 
     Parameters
@@ -159,16 +159,16 @@ def train_codewords(residuals, m, n_codewords, seed, backend, n_threads, verbose
 
     Returns
     -------
-    codewords : ndarray of shape (m, n_codewords, dsub), float32
+    codebooks : ndarray of shape (m, n_codewords, dsub), float32
     """
     n, dsub = len(residuals), residuals.shape[1] // m
     rng = check_random_state(seed)
     start = sample_without_replacement(n, n_codewords, random_state=rng)
     parts = residuals.reshape(n, m, dsub)
-    codewords, codes = parts[start].transpose(1, 0, 2), None
+    codebooks, codes = parts[start].transpose(1, 0, 2), None
     labels, origin = np.zeros(n, np.int64), np.zeros_like(residuals[:1])
     for iteration in range(_ITERATIONS):
-        arranged = arrange_codebooks(codewords)
+        arranged = arrange_codebooks(codebooks)
         previous = codes
         codes = backend.encode_pq(residuals, labels, origin, *arranged, n_threads)
         if previous is not None and np.array_equal(previous, codes):
@@ -181,45 +181,45 @@ def train_codewords(residuals, m, n_codewords, seed, backend, n_threads, verbose
             unused, rng.randint(n, size=len(unused)), strict=True
         ):
             means[j, code] = parts[row, j]
-        codewords = means.astype(np.float32)
+        codebooks = means.astype(np.float32)
         if verbose:
             print(
                 f"codewords iteration {iteration + 1}/{_ITERATIONS}: {len(unused)} of "
                 f"{m * n_codewords} unused"
             )
-    return np.ascontiguousarray(codewords)
+    return np.ascontiguousarray(codebooks)
 
 
-def empty_pq_index(centroids, codewords, nbits, dtype):
+def empty_pq_index(centroids, codebooks, nbits, dtype):
     """An index without rows.
 
     Parameters
     ----------
     centroids : FlatIndex
-    codewords : ndarray of shape (m, n_codewords, dsub), float32
+    codebooks : ndarray of shape (m, n_codewords, dsub), float32
     nbits : int
         With 4, a byte of the index has two codes.
     dtype : dtype
         Of vectors that may be stored.
     """
-    _check_parts(len(codewords))
-    codewords = pair_codewords(codewords) if nbits == 4 else codewords
-    codewords = _repeat_first(codewords, CODEWORDS)
-    codebooks, halves = arrange_codebooks(codewords)
+    _check_parts(len(codebooks))
+    codebooks = pair_codebooks(codebooks) if nbits == 4 else codebooks
+    codebooks = _repeat_first(codebooks, CODEWORDS)
+    codebooks_t, half_sqnorms = arrange_codebooks(codebooks)
     # Not from their halves: squares of the shortest are nothing in float32.
-    lengths = np.linalg.norm(codewords.astype(np.float64), axis=2)
+    lengths = np.linalg.norm(codebooks.astype(np.float64), axis=2)
     return IVFPQIndex(
         centroids=centroids,
         lists=empty_lists(len(centroids.X)),
         owners=np.empty(0, np.int64),
-        codewords=codewords,
         codebooks=codebooks,
-        halves=halves,
+        codebooks_t=codebooks_t,
+        half_sqnorms=half_sqnorms,
         radii=lengths.max(axis=1) * (1 + 1e-6),
         is_paired=nbits == 4,
-        codes=np.empty((0, len(codewords), PANEL), np.uint8),
-        terms=np.empty(0, np.float32),
-        largest_term=0.0,
+        codes=np.empty((0, len(codebooks), PANEL), np.uint8),
+        row_terms=np.empty(0, np.float32),
+        largest_row_term=0.0,
         ids=np.empty(0, np.int32),
         X=np.empty((0, centroids.X.shape[1]), dtype),
     )
@@ -251,20 +251,20 @@ def place_codes(index, rows, labels, X, storage, backend, n_threads):
     # Not in place: what tells that a position is empty is read meanwhile.
     ids = lengthened(index.ids, n_panels * PANEL, -1)
     ids[positions] = n + order
-    terms = lengthened(index.terms, n_panels * PANEL, np.inf)
+    row_terms = lengthened(index.row_terms, n_panels * PANEL, np.inf)
     places = order, positions, owners
-    backend.place_codes(rows, *places, index, codes, terms, n_threads)
-    if not np.isfinite(terms[positions]).all():
+    backend.place_pq(rows, *places, index, codes, row_terms, n_threads)
+    if not np.isfinite(row_terms[positions]).all():
         raise ValueError(_TOO_LONG)
-    clear_empty(codes, terms, len(index.codes))
-    largest = max(index.largest_term, float(np.abs(terms[positions]).max()))
+    clear_empty(codes, row_terms, len(index.codes))
+    largest = max(index.largest_row_term, float(np.abs(row_terms[positions]).max()))
     return read_only_index(
         index._replace(
             lists=lists,
             owners=owners,
             codes=codes,
-            terms=terms,
-            largest_term=largest,
+            row_terms=row_terms,
+            largest_row_term=largest,
             ids=ids,
             X=append_rows(index.X, X, storage),
         )
@@ -273,7 +273,7 @@ def place_codes(index, rows, labels, X, storage, backend, n_threads):
 
 def positions_of(ids, index):
     """Where the rows with these ids are."""
-    filled = np.flatnonzero(index.terms < np.inf)
+    filled = np.flatnonzero(index.row_terms < np.inf)
     positions = np.empty(len(filled), np.int64)
     positions[index.ids[filled]] = filled
     return positions[ids]

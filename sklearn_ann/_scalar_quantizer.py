@@ -23,14 +23,14 @@ from sklearn_ann._layout import (
 )
 from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty, lengthened
 
-# Rows that are looked at to choose the centre. It only has to be near the middle: the
-# bounds hold for every centre.
+# Rows that are looked at to choose the center. It only has to be near the middle: the
+# bounds hold for every center.
 _CENTER_SAMPLE = 8192
 
-# Integers of so small a range are centred around their mean.
+# Integers of so small a range are centered around their mean.
 _NARROW = 31
 
-# Another centre is worth encoding all rows again if it makes a typical step of their
+# Another center is worth encoding all rows again if it makes a typical step of their
 # codes smaller than this part of what it is, judged by so many rows; another unit, if
 # the present one is so many times off.
 _MUCH_FINER, _COMPARED, _FAR_UNIT = 0.8, 1024, 2.0**20
@@ -68,7 +68,7 @@ def add_to_flat_index(index, X, storage, backend, n_threads):
 
 
 def empty_flat_index(X):
-    """An index without rows, with a centre and a unit for data like X."""
+    """An index without rows, with a center and a unit for data like X."""
     steps = -(-X.shape[1] // 4)
     center, unit = _center_and_unit(X)
     return FlatIndex(
@@ -159,7 +159,7 @@ def _is_due(n_before, n):
 
 
 def _is_outgrown(index, X):
-    """Whether the codes of all rows X would be much finer around another centre."""
+    """Whether the codes of all rows X would be much finer around another center."""
     center, unit = _center_and_unit(X)
     if not 1 / _FAR_UNIT < unit / index.unit < _FAR_UNIT:
         return True

@@ -35,7 +35,14 @@ from sklearn_ann._product_quantizer import empty_pq_index
 _DERIVED = {
     InvertedLists: {"offsets"},
     IVFPQIndex: {
-        *("owners", "codewords", "codebooks", "halves", "radii", "largest_term"),
+        *(
+            "owners",
+            "codebooks",
+            "codebooks_t",
+            "half_sqnorms",
+            "radii",
+            "largest_row_term",
+        ),
     },
 }
 
@@ -79,13 +86,13 @@ def unpack_ivf_flat(stored):
     return read_only_index(IVFFlatIndex(centroids, lists, rows))
 
 
-def unpack_ivf_pq(stored, codewords):
-    """The IVFPQIndex; `codewords`, (m, n_codewords, dsub) float32, are stored apart."""
+def unpack_ivf_pq(stored, codebooks):
+    """The IVFPQIndex; `codebooks`, (m, n_codewords, dsub) float32, are stored apart."""
     centroids = _centroids(stored)
     d = centroids.X.shape[1]
     is_paired = stored.get("is_paired")
     _check(isinstance(is_paired, bool), "is_paired must be a bool")
-    _check_codewords(codewords, d, NIBBLES if is_paired else CODEWORDS)
+    _check_codebooks(codebooks, d, NIBBLES if is_paired else CODEWORDS)
     ids = _array(stored, "ids", np.int32, (None,))
     n = int((ids >= 0).sum())
     lists = _lists(_dict(stored, "lists"), len(centroids.X), n)
@@ -94,17 +101,17 @@ def unpack_ivf_pq(stored, codewords):
     _check_ids(ids, filled)
     X = _array(stored, "X", _FLOATS, (None, d))
     _check(len(X) in (0, n), f"X must have {n} rows or none")
-    terms = _bounds(stored, "terms", filled)
-    _check((terms[filled] > -np.inf).all(), "terms must be finite")
-    empty = empty_pq_index(centroids, codewords, 4 if is_paired else 8, X.dtype)
+    row_terms = _bounds(stored, "row_terms", filled)
+    _check((row_terms[filled] > -np.inf).all(), "row_terms must be finite")
+    empty = empty_pq_index(centroids, codebooks, 4 if is_paired else 8, X.dtype)
     codes = _array(stored, "codes", np.uint8, (n_panels, *empty.codes.shape[1:]))
     return read_only_index(
         empty._replace(
             lists=lists,
             owners=owners_of(lists),
             codes=codes,
-            terms=terms,
-            largest_term=float(np.abs(terms[filled]).max()),
+            row_terms=row_terms,
+            largest_row_term=float(np.abs(row_terms[filled]).max()),
             ids=ids,
             X=X,
         )
@@ -184,14 +191,14 @@ def _check_permutation(array, name):
     _check(fits, f"{name} must be the numbers from 0 to {n - 1}, each once")
 
 
-def _check_codewords(codewords, d, n_most):
-    stored = {"codebooks_": codewords}
+def _check_codebooks(codebooks, d, n_most):
+    stored = {"codebooks_": codebooks}
     m, n_codewords, dsub = _array(
         stored, "codebooks_", np.float32, (None, None, None)
     ).shape
     fits = 1 <= n_codewords <= n_most and (m - 1) * dsub < d <= m * dsub
     _check(fits, f"codebooks_ must be codewords of {d} features, {n_most} at most")
-    _check(np.isfinite(codewords).all(), "codebooks_ must be finite")
+    _check(np.isfinite(codebooks).all(), "codebooks_ must be finite")
 
 
 # -- values --------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def test_an_empty_cell_takes_half_of_the_one_with_the_largest_inertia():
     means = np.array([[0.0, 0], [3, 0], [50, 50]])
     sqdists = ((X - means[labels]) ** 2).sum(axis=1)
     _split_into_empty(means, X, np.arange(len(X)), labels, sqdists, order, starts)
-    # The centre of both halves is that of the whole, the empty one is nearer to (9, 0).
+    # The center of both halves is that of the whole, the empty one is nearer to (9, 0).
     assert_allclose(means[0] + means[1], [6, 0])
     assert 0 < means[0, 0] - means[1, 0] < 0.1
     assert_array_equal(means[:, 1], [0, 0, 50])

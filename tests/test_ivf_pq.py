@@ -110,9 +110,9 @@ def test_candidates_to_refine_are_the_nearest_reconstructions(kind, nbits, m, k,
     X, Q = vector_kinds.make(kind, np.float32, rng, 700, 30, 9)
     estimator = make(nlist=4, m=m, nbits=nbits).fit(X)
     index = estimator._index
-    known, probes = estimator._probe(index, Q, 3, k, _cpu, 1)
-    _, nearest = _cpu.scan_ivf_pq(Q, index, probes, known, k, 1)
-    candidates = _cpu.candidates_ivf_pq(Q, index, probes, known, k, 1)
+    probe_sqdists, probes = estimator._probe(index, Q, 3, k, _cpu, 1)
+    _, nearest = _cpu.scan_ivf_pq(Q, index, probes, probe_sqdists, k, 1)
+    candidates = _cpu.candidates_ivf_pq(Q, index, probes, probe_sqdists, k, 1)
     assert_array_equal(np.sort(candidates, axis=1), np.sort(nearest, axis=1))
 
 

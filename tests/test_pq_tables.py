@@ -25,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 def filled(index, Q):
     """Entries as whole steps, (nq, m, 256) or less, and steps, bases and errors."""
-    nq, m = len(Q), len(index.codebooks)
+    nq, m = len(Q), len(index.codebooks_t)
     highs, lows = np.zeros((2, nq, m, 256), np.uint8)
     steps, bases, errors = np.zeros(nq, np.float32), np.zeros(nq), np.zeros(nq)
     fill_tables(0, Q, index, highs, lows, steps, bases, errors)
@@ -57,9 +57,9 @@ def test_sums_are_as_near_as_their_errors_say(kind, d, m, nbits, rng):
     X, Q = vector_kinds.make(kind, np.float32, rng, 400, 6, d)
     index = IVFPQNeighbors(nlist=2, m=m, nbits=nbits, random_state=0).fit(X)._index
     entries, steps, bases, errors = filled(index, Q)
-    codes = rng.integers(0, 256, (500, len(index.codebooks)))
+    codes = rng.integers(0, 256, (500, len(index.codebooks_t)))
     parts = np.arange(codes.shape[1])
-    words = index.codewords.astype(np.float64)[parts, codes].reshape(500, -1)[:, :d]
+    words = index.codebooks.astype(np.float64)[parts, codes].reshape(500, -1)[:, :d]
     expected = -2 * (Q - index.centroids.center) @ words.T
     sums = steps_of(entries, codes, index.is_paired)
     found = bases[:, None] + steps.astype(np.float64)[:, None] * sums

@@ -15,7 +15,7 @@ from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, _cpu
 from sklearn_ann._cpu._filter import encode_queries, filter_panels, set_threshold
-from sklearn_ann._cpu._quantize import centre
+from sklearn_ann._cpu._quantize import subtract_center
 
 KINDS = pytest.mark.parametrize(
     ("kind", "dtype"), vector_kinds.KINDS, ids=vector_kinds.name
@@ -198,10 +198,10 @@ def test_arrays_of_the_index_cannot_be_written(rng):
 @pytest.mark.parametrize("d", [1, 15, 16, 37])
 def test_a_row_is_centred_and_its_largest_magnitude_is_known(d, dtype, rng):
     X, center = rng.normal(size=(3, d)).astype(dtype), rng.normal(size=d)
-    centred = np.empty(d)
-    largest = _centre(X, 1, center, 0.25, centred)
-    assert_array_equal(centred, (X[1].astype(np.float64) - center) * 0.25)
-    assert largest == np.abs(centred).max()
+    centered = np.empty(d)
+    largest = _centre(X, 1, center, 0.25, centered)
+    assert_array_equal(centered, (X[1].astype(np.float64) - center) * 0.25)
+    assert largest == np.abs(centered).max()
 
 
 @pytest.mark.parametrize("at", [0, 15, 16, 20])
@@ -214,8 +214,8 @@ def test_the_largest_magnitude_is_not_finite_if_a_feature_is_not(value, at, rng)
 
 
 @numba.njit
-def _centre(X, i, center, per_unit, centred):
-    return centre(X, i, center, per_unit, centred)
+def _centre(X, i, center, per_unit, centered):
+    return subtract_center(X, i, center, per_unit, centered)
 
 
 # -- what is chosen again when the rows have doubled ---------------------------------

@@ -64,7 +64,14 @@ def test_what_is_not_stored_is_the_same_again(name, fitted):
 
 def test_nothing_is_stored_twice(fitted):
     for estimator in fitted.values():
-        derived = {"offsets", "owners", "codewords", "codebooks", "halves", "radii"}
+        derived = {
+            "offsets",
+            "owners",
+            "codebooks",
+            "codebooks_t",
+            "half_sqnorms",
+            "radii",
+        }
         assert not derived & {
             path[-1] for path in mutated_states._paths(pack(estimator._index))
         }
@@ -104,7 +111,7 @@ DAMAGES = {
     "no row where one is": ("flat", "sqnorms", lambda a: np.full_like(a, np.inf)),
     "a row where none is": ("flat", "sqnorms", lambda a: np.zeros_like(a)),
     "NaN": ("lists", "rows.sqnorms", lambda a: np.where(a < 9, np.nan, a)),
-    "terms negative": ("codes", "terms", lambda a: np.where(a < 9, -np.inf, a)),
+    "terms negative": ("codes", "row_terms", lambda a: np.where(a < 9, -np.inf, a)),
     "center": ("flat", "center", lambda a: a * np.nan),
     "center short": ("lists", "centroids.center", lambda a: a[1:]),
     "unit": ("flat", "unit", lambda unit: 3.0),

@@ -140,7 +140,7 @@ def test_numbers_that_only_look_like_integers_do_not_tie(dtype, rng):
     first = rng.choice([1.0, 100.0], (520, 4)).astype(dtype)
     first[0] = 0
     more = rng.choice([0.0, 1.0, 100.0], (180, 4)).astype(dtype)
-    # Beside a centre of 128 they vanish, but they are nearer to each other than to 0.
+    # Beside a center of 128 they vanish, but they are nearer to each other than to 0.
     more[::2][more[::2] == 0] = 1e-20
     index = FlatL2Neighbors(metric="sqeuclidean").fit(first).partial_fit(more)
     assert_array_equal(index._index.center, 128)

@@ -12,7 +12,7 @@ from sklearn_ann._cpu._pq_codes import (
     accumulate_codewords,
     decode_rows,
     encode_pq,
-    place_codes,
+    place_pq,
 )
 from sklearn_ann._cpu._radius import radius
 from sklearn_ann._cpu._refine import refine
@@ -29,7 +29,7 @@ __all__ = [
     "encode_pq",
     "encode_sq8",
     "knn",
-    "place_codes",
+    "place_pq",
     "radius",
     "radius_ivf_flat",
     "radius_ivf_pq",

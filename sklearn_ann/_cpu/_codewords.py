@@ -52,15 +52,15 @@ def _multiply_subtract(builder, x, y, z):
     return builder.call(fma, [builder.fneg(x), y, z])
 
 
-def _codebook(builder, codebooks, j):
+def _codebook(builder, codebooks_t, j):
     """Pointer to codebook j of (m, dsub, 256) float32."""
-    size = bytes_of(builder, axis_length(builder, codebooks, 1), 4 * CODEWORDS)
-    return pointer(builder, codebooks.data, builder.mul(j, size), I8)
+    size = bytes_of(builder, axis_length(builder, codebooks_t, 1), 4 * CODEWORDS)
+    return pointer(builder, codebooks_t.data, builder.mul(j, size), I8)
 
 
-def _parts(builder, vectors, codebooks, i, j, n_rows):
+def _parts(builder, vectors, codebooks_t, i, j, n_rows):
     """Pointers to part j of some rows of (n, m * dsub) float32, from row i on."""
-    m, dsub = (axis_length(builder, codebooks, axis) for axis in (0, 1))
+    m, dsub = (axis_length(builder, codebooks_t, axis) for axis in (0, 1))
     rows = [builder.add(i, ir.Constant(I64, row)) for row in range(n_rows)]
     numbers = [builder.add(builder.mul(row, m), j) for row in rows]
     sizes = [bytes_of(builder, builder.mul(number, dsub), 4) for number in numbers]
@@ -102,24 +102,25 @@ def _emit_smallest(builder, best, numbers):
 
 
 @intrinsic
-def nearest_codewords(typingctx, codebooks, halves, j, vectors, i, codes):
+def nearest_codewords(typingctx, codebooks_t, half_sqnorms, j, vectors, i, codes):
     """``codes[i : i + 4, j]``: the codewords nearest to part j of four vectors.
 
     The smaller number among equally near ones, in float32 arithmetic.
     """
     intp = types.intp
-    signature = types.void(codebooks, halves, intp, vectors, intp, codes)
+    signature = types.void(codebooks_t, half_sqnorms, intp, vectors, intp, codes)
 
     def generate(context, builder, signature, args):
-        codebooks, halves, vectors, codes = (
+        codebooks_t, half_sqnorms, vectors, codes = (
             array_struct(context, builder, signature.args[at], args[at])
             for at in (0, 1, 3, 5)
         )
         j, i = args[2], args[4]
-        m, dsub = (axis_length(builder, codebooks, axis) for axis in (0, 1))
-        parts = _parts(builder, vectors, codebooks, i, j, ROWS)
-        words = _codebook(builder, codebooks, j)
-        halves = pointer(builder, halves.data, bytes_of(builder, j, 4 * CODEWORDS), I8)
+        m, dsub = (axis_length(builder, codebooks_t, axis) for axis in (0, 1))
+        parts = _parts(builder, vectors, codebooks_t, i, j, ROWS)
+        words = _codebook(builder, codebooks_t, j)
+        at = bytes_of(builder, j, 4 * CODEWORDS)
+        halves = pointer(builder, half_sqnorms.data, at, I8)
         floats, ints = ir.VectorType(FLOAT, _LANES), ir.VectorType(I32, _LANES)
         state = [
             (
@@ -158,19 +159,19 @@ def nearest_codewords(typingctx, codebooks, halves, j, vectors, i, codes):
 
 def _multiplier(n_rows):
     @intrinsic
-    def multiply(typingctx, codebooks, j, vectors, tables, i):
+    def multiply(typingctx, codebooks_t, j, vectors, tables, i):
         intp = types.intp
-        signature = types.void(codebooks, intp, vectors, tables, intp)
+        signature = types.void(codebooks_t, intp, vectors, tables, intp)
 
         def generate(context, builder, signature, args):
-            codebooks, vectors, tables = (
+            codebooks_t, vectors, tables = (
                 array_struct(context, builder, signature.args[at], args[at])
                 for at in (0, 2, 3)
             )
             j, i = args[1], args[4]
-            m, dsub = (axis_length(builder, codebooks, axis) for axis in (0, 1))
-            parts = _parts(builder, vectors, codebooks, i, j, n_rows)
-            words = _codebook(builder, codebooks, j)
+            m, dsub = (axis_length(builder, codebooks_t, axis) for axis in (0, 1))
+            parts = _parts(builder, vectors, codebooks_t, i, j, n_rows)
+            words = _codebook(builder, codebooks_t, j)
             first = builder.add(builder.mul(i, m), j)
             at = bytes_of(builder, first, 4 * CODEWORDS)
             table = pointer(builder, tables.data, at, I8)
@@ -237,16 +238,16 @@ def add_part(typingctx, sums, j, code, vectors, i):
 
 
 @intrinsic
-def decode_codes(typingctx, codewords, codes, panel, lane, centroids, label, decoded):
+def decode_codes(typingctx, codebooks, codes, panel, lane, centroids, label, decoded):
     """``decoded[0]``, float64: ``centroids[label]`` plus codewords, in their places.
 
     They are those of ``codes[panel, :, lane]``.
     """
     intp = types.intp
-    signature = types.void(codewords, codes, intp, intp, centroids, intp, decoded)
+    signature = types.void(codebooks, codes, intp, intp, centroids, intp, decoded)
 
     def generate(context, builder, signature, args):
-        codewords, codes = (
+        codebooks, codes = (
             array_struct(context, builder, signature.args[at], args[at])
             for at in range(2)
         )
@@ -255,7 +256,7 @@ def decode_codes(typingctx, codewords, codes, panel, lane, centroids, label, dec
             row_of(context, builder, signature.args[at], array, row)
             for at, array, row in ((4, *args[4:6]), (6, args[6], ir.Constant(I64, 0)))
         )
-        m, dsub = (axis_length(builder, codewords, axis) for axis in (0, 2))
+        m, dsub = (axis_length(builder, codebooks, axis) for axis in (0, 2))
         at = builder.add(bytes_of(builder, builder.mul(panel, m), PANEL), lane)
         column = pointer(builder, codes.data, at, I8)
         with cgutils.for_range(builder, m) as loop:
@@ -263,7 +264,7 @@ def decode_codes(typingctx, codewords, codes, panel, lane, centroids, label, dec
             code = load(builder, column, bytes_of(builder, j, PANEL), I8)
             row = builder.add(bytes_of(builder, j, CODEWORDS), builder.zext(code, I64))
             at = bytes_of(builder, builder.mul(row, dsub), 4)
-            word = Row(pointer(builder, codewords.data, at, I8), FLOAT, dsub)
+            word = Row(pointer(builder, codebooks.data, at, I8), FLOAT, dsub)
             # The last parts may reach beyond the features.
             left = builder.sub(vector.length, first)
             is_less = builder.icmp_signed("<", left, dsub)

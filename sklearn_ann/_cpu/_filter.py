@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._quantize import centre
+from sklearn_ann._cpu._quantize import subtract_center
 from sklearn_ann._cpu._simd import (
     QUERY_LEVELS,
     TILE,
@@ -86,7 +86,7 @@ def encode_queries(start, stop, Q, index, capacity):
     all_codes, biases, scales, sqnorms, errors, gaps = block[:6]
     thresholds, factors, _, limits = block[6:10]
     center, unit = index.center, index.unit
-    centred = np.empty(d)
+    centered = np.empty(d)
     # All rows are integers: see `TINY_RATIO`. So are their squared distances from a
     # query of integers.
     is_integer = index.error_ratio == 0 and is_whole(center.reshape(1, -1), 0)
@@ -96,12 +96,12 @@ def encode_queries(start, stop, Q, index, capacity):
     levels = min(QUERY_LEVELS, (2**31 - 1) // (OFFSET * d) - 1)
     per_unit = 1.0 / unit
     for i in range(n):
-        largest = centre(Q, start + i, center, per_unit, centred)
-        # Far from the centre also finite features overflow.
+        largest = subtract_center(Q, start + i, center, per_unit, centered)
+        # Far from the center also finite features overflow.
         if not largest < np.inf and not np.isfinite(Q[start + i]).all():
             continue
         scale, sum_codes, sum_squares, error = encode_vector(
-            centred, largest, all_codes[i].reshape(-1), levels, unit
+            centered, largest, all_codes[i].reshape(-1), levels, unit
         )
         biases[i] = np.int32(-OFFSET * sum_codes)
         scales[i] = scale

@@ -55,11 +55,11 @@ _NO_LIMIT = 3e38
 
 
 @jit
-def _limit(threshold, known, error):
-    """What ``sums_within`` compares with, where `known` is part of the distance."""
+def _limit(threshold, base, error):
+    """What ``sums_within`` compares with, where `base` is part of the distance."""
     if threshold == np.inf:
         return np.float32(_NO_LIMIT)
-    limit = threshold - known + error
+    limit = threshold - base + error
     return np.float32(limit + 1e-6 * abs(limit) + 1e-30)
 
 
@@ -95,7 +95,7 @@ def _append(
     bits,       # IN   int                  of half an entry
     high_sums,  # IN   (64,)                uint16
     low_sums,   # IN   (64,)                uint16
-    terms,      # IN   (n_panels * 64,)     float32
+    row_terms,      # IN   (n_panels * 64,)     float32
     threshold,  # IN   float
     i,          # IN   int                  query of the block
     values,     # OUT  (n, capacity)        float64  those that do not exceed it
@@ -107,7 +107,7 @@ def _append(
         lane = lowest_bit(mask)
         mask &= mask - np.uint64(1)
         steps = (np.int64(high_sums[lane]) << bits) + np.int64(low_sums[lane])
-        value = lowest + np.float64(terms[panel * PANEL + lane])
+        value = lowest + np.float64(row_terms[panel * PANEL + lane])
         value += np.float64(step) * np.float64(steps)
         if value <= threshold:
             values[i, count] = max(value, 0.0)
@@ -120,7 +120,7 @@ def _append(
 def _scan_lists(
     start,    # IN       int              first query of the block
     ranked,   # IN       (n, n_ranks)     int64    lists to search; -1: none
-    known,    # IN       (n, n_ranks)     float64  squared distances to their centroids
+    sqdists,  # IN       (n, n_ranks)     float64  squared distances to their centroids
     k,        # IN       int
     Q,        # IN       (nq, d)          float
     index,    # IN       IVFPQIndex
@@ -130,11 +130,11 @@ def _scan_lists(
     """Bring the candidates of all queries up to date with these lists, list by list."""
     # Taken out of their tuples once, see ``filter_panels``.
     panels, offsets = index.lists.panels, index.lists.offsets
-    codes, terms, is_paired = index.codes, index.terms, index.is_paired
+    codes, row_terms, is_paired = index.codes, index.row_terms, index.is_paired
     highs, lows, steps, bases, errors, thresholds = block[:6]
     counts, marks, values, positions = block[6:]
     sums, low_sums = scratch.sums, scratch.low_sums
-    by_panel, bits = terms.reshape(-1, PANEL), half_bits(codes.shape[1], is_paired)
+    by_panel, bits = row_terms.reshape(-1, PANEL), half_bits(codes.shape[1], is_paired)
     lists, starts, members, ranks = group_by_list(ranked, len(offsets) - 1)
     for n_before in range(len(lists)):
         probe, ahead = lists[n_before], lists[min(n_before + 1, len(lists) - 1)]
@@ -142,7 +142,7 @@ def _scan_lists(
         fetched, n_queries = offsets[ahead], starts[n_before + 1] - starts[n_before]
         for at in range(starts[n_before], starts[n_before + 1]):
             i = members[at]
-            lowest, step, count = known[i, ranks[at]] + bases[i], steps[i], counts[i]
+            lowest, step, count = sqdists[i, ranks[at]] + bases[i], steps[i], counts[i]
             threshold, step_of_highs = thresholds[i], step * np.float32(1 << bits)
             limit = _limit(threshold, lowest, errors[i])
             # Each query brings its share of the next list into the cache.
@@ -158,12 +158,13 @@ def _scan_lists(
                 if part == 0:
                     pair = panel, panels[min(place + 1, last)]
                     sum_entries(codes, pair, is_paired, highs, i, sums)
-                mask = sums_within(sums, part, terms, panel, step_of_highs, limit)
+                mask = sums_within(sums, part, row_terms, panel, step_of_highs, limit)
                 if mask == 0:
                     continue
                 _add_lows(mask, panel, codes, is_paired, lows, i, low_sums)
                 count = _append(
-                    *(mask, panel, lowest, step, bits, sums[part], low_sums[0], terms),
+                    *(mask, panel, lowest, step, bits, sums[part], low_sums[0]),
+                    row_terms,
                     *(threshold, i, values, positions, count),
                 )
                 if count > marks[i]:
@@ -180,14 +181,14 @@ def _scan_block(
     stop,       # IN   int           one past the last
     Q,          # IN   (nq, d)       float
     probes,     # IN   (nq, nprobe)  int64    lists to search; -1: none
-    known,      # IN   (nq, nprobe)  float64  squared distances to their centroids
+    probe_sqdists,  # IN  (nq, nprobe)  float64  of their centroids
     index,      # IN   IVFPQIndex
     is_sorted,  # IN   bool          if not: ids in any order, and no distances
     sqdists,    # OUT  (nq, k)       float64  or (0, k)
     ids,        # OUT  (nq, k)       int64
 ):
     n, k = stop - start, ids.shape[1]
-    block, all_ids = empty_block(n, len(index.codebooks), k), index.ids
+    block, all_ids = empty_block(n, len(index.codebooks_t), k), index.ids
     scratch = Scratch(
         np.empty((2, PANEL), np.uint16),
         np.empty((1, PANEL), np.uint16),
@@ -199,12 +200,13 @@ def _scan_block(
         farthest = 0.0
         for rank in range(probes.shape[1]):
             if probes[start + i, rank] >= 0:
-                farthest = max(farthest, known[start + i, rank])
+                farthest = max(farthest, probe_sqdists[start + i, rank])
         # The distance to a centroid is part of a value.
         block.errors[i] += 2.0**-53 * (Q.shape[1] + 64) * farthest
     # The nearest list of each query first: it lowers the threshold most.
     for first, last in ((0, 1), (1, probes.shape[1])):
-        ranked, sqdists_ = probes[start:stop, first:last], known[start:stop, first:last]
+        ranked = probes[start:stop, first:last]
+        sqdists_ = probe_sqdists[start:stop, first:last]
         _scan_lists(start, ranked, sqdists_, k, Q, index, block, scratch)
     for i in range(n):
         shrink(block, i, k)
@@ -253,10 +255,10 @@ def candidates_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
 
 def _scan(Q, index, probes, probe_sqdists, k, n_threads, is_sorted):
     args = read_only(Q), read_only(probes), read_only(probe_sqdists), index, is_sorted
-    nq, m = len(Q), len(index.codebooks)
+    nq, m = len(Q), len(index.codebooks_t)
     sqdists, ids = np.empty((nq * is_sorted, k)), np.empty((nq, k), np.int64)
     n_codes = index.codes.size * probes.shape[1] // len(index.lists.sizes)
-    n_products = n_codes * _PER_CODE + index.codebooks.size * _PER_ENTRY
+    n_products = n_codes * _PER_CODE + index.codebooks_t.size * _PER_ENTRY
     n_threads = limit_threads(n_threads, nq, n_products)
     run_blocks(
         lambda start, stop: _scan_block(start, stop, *args, sqdists, ids),
@@ -280,7 +282,7 @@ def _measure_chain(
         for lane in range(PANEL):
             position, place = panels[at] * PANEL + lane, at * PANEL + lane
             sqdists[place], ids[place] = np.inf, -1
-            if index.terms[position] < np.inf:
+            if index.row_terms[position] < np.inf:
                 decode_pq(position, index, decoded)
                 sqdists[place] = sqdist(decoded, 0, Q, query)
                 ids[place] = index.ids[position]

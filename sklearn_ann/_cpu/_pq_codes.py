@@ -26,11 +26,11 @@ def _encode(
     X,          # IN   (n, d)           float
     labels,     # IN   (n,)             int64     list of each row
     centroids,  # IN   (nlist, d)       float
-    codebooks,  # IN   (m, dsub, 256)   float32
-    halves,     # IN   (m, 256)         float32   half the squared lengths
+    codebooks_t,  # IN   (m, dsub, 256)   float32
+    half_sqnorms,     # IN   (m, 256)         float32   half the squared lengths
     codes,      # OUT  (n, m)           uint8
 ):
-    (n, d), (m, dsub, _) = (stop - start, X.shape[1]), codebooks.shape
+    (n, d), (m, dsub, _) = (stop - start, X.shape[1]), codebooks_t.shape
     # Whole groups of rows; zeros behind the features and the rows.
     padded = -(-n // ROWS) * ROWS
     residuals = np.zeros((padded, m * dsub), np.float32)
@@ -43,11 +43,11 @@ def _encode(
     # A codebook stays in the L1 cache for all rows of the block.
     for j in range(m):
         for i in range(0, n, ROWS):
-            nearest_codewords(codebooks, halves, j, residuals, i, found)
+            nearest_codewords(codebooks_t, half_sqnorms, j, residuals, i, found)
     codes[start:stop] = found[:n]
 
 
-def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
+def encode_pq(X, labels, centroids, codebooks_t, half_sqnorms, n_threads):
     """The codes of the residuals of rows.
 
     Parameters
@@ -56,9 +56,9 @@ def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
     labels : ndarray of shape (n,), int64
         The list of each row.
     centroids : ndarray of shape (nlist, d), dtype of X
-    codebooks : ndarray of shape (m, dsub, 256), float32
+    codebooks_t : ndarray of shape (m, dsub, 256), float32
         Codewords side by side; features past d are 0.
-    halves : ndarray of shape (m, 256), float32
+    half_sqnorms : ndarray of shape (m, 256), float32
         Half the squared length of each codeword.
     n_threads : int
 
@@ -66,8 +66,8 @@ def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
     -------
     codes : ndarray of shape (n, m), uint8
     """
-    inputs = map(read_only, (X, labels, centroids, codebooks, halves))
-    codes = np.empty((len(X), len(codebooks)), np.uint8)
+    inputs = map(read_only, (X, labels, centroids, codebooks_t, half_sqnorms))
+    codes = np.empty((len(X), len(codebooks_t)), np.uint8)
     args = *inputs, codes
     run_blocks(
         lambda start, stop: _encode(start, stop, *args),
@@ -130,11 +130,11 @@ def _place(
     owners,     # IN   (n_panels,)        int64   list of each panel
     index,      # IN   IVFPQIndex                 centroids and codebooks
     panels,     # OUT  (n_panels, m, 64)  uint8
-    terms,      # OUT  (n_panels * 64,)   float32
+    row_terms,      # OUT  (n_panels * 64,)   float32
 ):
     centroids, center = index.centroids.X, index.centroids.center
-    codewords = index.codewords
-    m, _, dsub = codewords.shape
+    codebooks = index.codebooks
+    m, _, dsub = codebooks.shape
     # Sums side by side do not wait for each other.
     double, parts, label = np.zeros(m * dsub), np.empty(dsub), -1
     for place in range(start, stop):
@@ -151,12 +151,12 @@ def _place(
             code = codes[row, j]
             panels[panel, j, lane] = code
             for s in range(dsub):
-                word = np.float64(codewords[j, code, s])
+                word = np.float64(codebooks[j, code, s])
                 parts[s] += word * (word + double[j * dsub + s])
-        terms[position] = parts.sum()
+        row_terms[position] = parts.sum()
 
 
-def place_codes(codes, order, positions, owners, index, panels, terms, n_threads):
+def place_pq(codes, order, positions, owners, index, panels, row_terms, n_threads):
     """Write codes of rows, and their terms, to positions.
 
     Parameters
@@ -174,7 +174,7 @@ def place_codes(codes, order, positions, owners, index, panels, terms, n_threads
     n_threads : int
     """
     inputs = map(read_only, (codes, order, positions, owners))
-    args = *inputs, index, panels, terms
+    args = *inputs, index, panels, row_terms
     run_blocks(
         lambda start, stop: _place(start, stop, *args),
         cut(len(order), _BLOCK),
@@ -191,7 +191,7 @@ def decode_pq(
     """The vector that the codes at a position stand for."""
     panel, lane = position // PANEL, position % PANEL
     label, centroids = index.owners[panel], index.centroids.X
-    decode_codes(index.codewords, index.codes, panel, lane, centroids, label, decoded)
+    decode_codes(index.codebooks, index.codes, panel, lane, centroids, label, decoded)
 
 
 @jit

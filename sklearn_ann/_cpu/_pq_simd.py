@@ -270,22 +270,23 @@ def sum_entries(typingctx, codes, panels, is_paired, tables, i, sums):
 
 
 @intrinsic
-def sums_within(typingctx, sums, number, terms, panel, step, limit):
+def sums_within(typingctx, sums, number, row_terms, panel, step, limit):
     """Bit j is set unless the bound of row j of the panel exceeds the limit.
 
-    It is ``terms[64 * panel + j] + step * sums[number, j]``.
+    It is ``row_terms[64 * panel + j] + step * sums[number, j]``.
     """
     f4 = types.float32
-    signature = types.uint64(sums, types.intp, terms, types.intp, f4, f4)
+    signature = types.uint64(sums, types.intp, row_terms, types.intp, f4, f4)
 
     def generate(context, builder, signature, args):
-        sums, number, terms, panel, step, limit = args
+        sums, number, row_terms, panel, step, limit = args
         sums = array_struct(context, builder, signature.args[0], sums)
-        terms = array_struct(context, builder, signature.args[2], terms)
+        row_terms = array_struct(context, builder, signature.args[2], row_terms)
         floats = ir.VectorType(FLOAT, PANEL)
         at = bytes_of(builder, number, 2 * PANEL)
         words = load(builder, sums.data, at, ir.VectorType(I16, PANEL))
-        term = load(builder, terms.data, bytes_of(builder, panel, 4 * PANEL), floats)
+        at = bytes_of(builder, panel, 4 * PANEL)
+        term = load(builder, row_terms.data, at, floats)
         product = builder.fmul(
             splat(builder, floats, step), builder.uitofp(words, floats)
         )

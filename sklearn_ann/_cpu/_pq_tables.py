@@ -46,24 +46,24 @@ def fill_tables(
     A query so far away that its sums might overflow has zeros and an infinite error:
     all its rows are measured.
     """
-    codebooks, center = index.codebooks, index.centroids.center
-    n, (m, dsub, _) = len(highs), codebooks.shape
-    centred = np.zeros((ROWS, m * dsub), np.float32)
+    codebooks_t, center = index.codebooks_t, index.centroids.center
+    n, (m, dsub, _) = len(highs), codebooks_t.shape
+    centered = np.zeros((ROWS, m * dsub), np.float32)
     tables = np.empty((ROWS, m, CODEWORDS), np.float32)
     for first in range(0, n, ROWS):
         n_rows = min(ROWS, n - first)
         for row in range(n_rows):
             for t in range(Q.shape[1]):
                 value = np.float64(Q[start + first + row, t])
-                centred[row, t] = value - center[t]
+                centered[row, t] = value - center[t]
         for j in range(m):
             if n_rows == ROWS:
-                multiply_parts(codebooks, j, centred, tables, 0)
+                multiply_parts(codebooks_t, j, centered, tables, 0)
             else:
                 for row in range(n_rows):
-                    multiply_part(codebooks, j, centred, tables, row)
+                    multiply_part(codebooks_t, j, centered, tables, row)
         for row in range(n_rows):
-            i, largest = first + row, _largest_sum(centred[row], index)
+            i, largest = first + row, _largest_sum(centered[row], index)
             if not largest <= FARTHEST:
                 highs[i], lows[i] = 0, 0
                 steps[i], bases[i], errors[i] = _LEAST_STEP, 0.0, np.inf
@@ -79,16 +79,16 @@ def fill_tables(
 
 @jit
 def _largest_sum(
-    centred,  # IN  (m * dsub,)  float32
+    centered,  # IN  (m * dsub,)  float32
     index,    # IN  IVFPQIndex
 ):
     """What a term and the entries of a query add up to at most, all taken positive."""
-    m, dsub, _ = index.codebooks.shape
-    total = index.largest_term
+    m, dsub, _ = index.codebooks_t.shape
+    total = index.largest_row_term
     for j in range(m):
         square = 0.0
         for s in range(dsub):
-            double = 2.0 * np.float64(centred[j * dsub + s])
+            double = 2.0 * np.float64(centered[j * dsub + s])
             square += double * double
         total += np.sqrt(square) * index.radii[j]
     return total

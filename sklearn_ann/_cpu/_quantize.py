@@ -1,4 +1,4 @@
-"""Vectors to integers in two passes: centred, then rounded."""
+"""Vectors to integers in two passes: centered, then rounded."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def _emit_quantize(builder, vector, codes, at, count, scale, inverse, totals):
     builder.store(builder.fadd(builder.load(sum_losses), loss), sum_losses)
 
 
-def _emit_centre(builder, row, center, per_unit, centred, at, count, largest):
-    """Centre `count` features from number `at` on; update the largest magnitude."""
+def _emit_centre(builder, row, center, per_unit, centered, at, count, largest):
+    """Center `count` features from number `at` on; update the largest magnitude."""
     doubles, bits = DOUBLE, I64
     if count > 1:
         doubles, bits = (ir.VectorType(item, count) for item in (doubles, bits))
@@ -60,7 +60,7 @@ def _emit_centre(builder, row, center, per_unit, centred, at, count, largest):
     middle = load(builder, center, offset, doubles)
     value = builder.fsub(row.load(builder, at, count), middle)
     value = builder.fmul(value, per_unit)
-    store(builder, value, centred, offset)
+    store(builder, value, centered, offset)
     # Magnitudes compare as their bits do, as integers; those of NaN are the largest.
     no_sign = 2**63 - 1
     no_sign = ir.Constant(bits, no_sign if count == 1 else [no_sign] * count)
@@ -73,17 +73,17 @@ def _larger(builder, a, b):
 
 
 @intrinsic
-def centre(typingctx, X, i, center, per_unit, centred):
-    """``centred = (X[i] - center) * per_unit``, all but X (d,) float64.
+def subtract_center(typingctx, X, i, center, per_unit, centered):
+    """``centered = (X[i] - center) * per_unit``, all but X (d,) float64.
 
     Returns the largest absolute value of them, NaN if one is NaN.
     """
     f8 = types.float64
-    signature = f8(X, types.intp, center, f8, centred)
+    signature = f8(X, types.intp, center, f8, centered)
 
     def generate(context, builder, signature, args):
         row = row_of(context, builder, signature.args[0], *args[:2])
-        center, centred = (
+        center, centered = (
             array_struct(context, builder, signature.args[n], args[n]).data
             for n in (2, 4)
         )
@@ -97,7 +97,7 @@ def centre(typingctx, X, i, center, per_unit, centred):
             bits = I64 if count == 1 else ir.VectorType(I64, count)
             end = cgutils.alloca_once_value(builder, ir.Constant(bits, None))
             with cgutils.for_range_slice(builder, start, stop, step) as (at, _):
-                pointers = row, center, args[3], centred
+                pointers = row, center, args[3], centered
                 _emit_centre(builder, *pointers, at, count, end)
             ends.append(builder.load(end))
         larger = partial(_larger, builder)

@@ -1,6 +1,6 @@
 """Scalar quantization to 8 bits, with a proven bound on what it loses.
 
-A vector v, centred, is replaced by ``scale * codes``: a float32 scale of its own and
+A vector v, centered, is replaced by ``scale * codes``: a float32 scale of its own and
 one integer per feature. What the codes lose is measured, an ``error`` no less than
 ``|v - scale * codes|``, and with it the distance of two decoded vectors bounds that of
 the vectors themselves::
@@ -10,7 +10,7 @@ the vectors themselves::
 where a prime marks the decoded vector. The square of ``|q' - x'|`` needs one integer
 dot product, which is exact.
 
-Vectors of integers between -128 and 127 (pixels, counts, SIFT, once the centre is taken
+Vectors of integers between -128 and 127 (pixels, counts, SIFT, once the center is taken
 off) are their own codes: nothing is lost.
 
 All lengths here are in units of ``unit``, a power of two near the largest length in the
@@ -23,7 +23,7 @@ import numpy as np
 
 from sklearn_ann._cpu._distance import AHEAD, prefetch
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._quantize import centre, quantize
+from sklearn_ann._cpu._quantize import quantize, subtract_center
 from sklearn_ann._cpu._threads import cut, run_blocks
 from sklearn_ann._layout import OFFSET, PANEL, read_only
 
@@ -41,7 +41,7 @@ _BLOCK = 64 * PANEL
 
 @jit
 def encode_vector(
-    centred,  # IN   (d,)  float64  vector minus centre, in units
+    centered,  # IN   (d,)  float64  vector minus center, in units
     largest,  # IN   float          their largest magnitude
     codes,    # OUT  (d,)  int8
     levels,   # IN   int            largest code
@@ -53,23 +53,23 @@ def encode_vector(
     of its codes and of their squares, and its error, rounded up.
     """
     if levels < 1 or largest > TOO_LONG or 0.0 < largest < TOO_SHORT:
-        sums = quantize(centred, codes, 0.0, 0.0)
+        sums = quantize(centered, codes, 0.0, 0.0)
         return np.float32(0.0), sums[0], sums[1], np.sqrt(sums[2])
-    first = centred[0] * unit
+    first = centered[0] * unit
     is_integer = first == np.rint(first) and levels == 127 and 2.0**-60 < unit < 2.0**60
     if is_integer:
         # Without a way out of the loop, so that it vectorises.
         n_bytes = 0
-        for t in range(len(centred)):
-            value = centred[t] * unit
+        for t in range(len(centered)):
+            value = centered[t] * unit
             n_bytes += (value == np.rint(value)) & (value >= -128.0) & (value <= 127.0)
-        is_integer = n_bytes == len(centred)
+        is_integer = n_bytes == len(centered)
     scale = np.float32(1.0 / unit if is_integer else largest / levels)
     inverse = 1.0 / np.float64(scale) if scale > 0 else 0.0
-    sums = quantize(centred, codes, np.float64(scale), inverse)
+    sums = quantize(centered, codes, np.float64(scale), inverse)
     error = np.sqrt(sums[2])
     if not is_integer:
-        # The float64 roundings of the centred vector, and of the error itself.
+        # The float64 roundings of the centered vector, and of the error itself.
         error = error * (1 + 1e-9) + 1e-15 * np.sqrt(np.float64(sums[1])) * scale
     return scale, sums[0], sums[1], error
 
@@ -101,7 +101,7 @@ def _encode_rows(
     error_ratios,  # OUT  (m,)                    float64  error / scale
 ):
     d = X.shape[1]
-    centred, per_unit = np.empty(d), 1.0 / unit
+    centered, per_unit = np.empty(d), 1.0 / unit
     row_codes = np.zeros(4 * codes.shape[1], np.int8)
     fours, offsets = row_codes.view(np.int32), np.full(4, OFFSET, np.uint8)
     four_offsets = offsets.view(np.int32)[0]
@@ -109,9 +109,9 @@ def _encode_rows(
         row = rows[j]
         if j + AHEAD < stop:
             prefetch(X, rows[j + AHEAD])
-        largest = centre(X, row, center, per_unit, centred)
+        largest = subtract_center(X, row, center, per_unit, centered)
         scale, _, sum_squares, error = encode_vector(
-            centred, largest, row_codes, 127, unit
+            centered, largest, row_codes, 127, unit
         )
         panel, lane = positions[j] // PANEL, positions[j] % PANEL
         for step in range(fours.shape[0]):

@@ -203,7 +203,7 @@ def split_rows(n, n_bytes):
 
 
 def upload_queries(Q, image):
-    """Queries as the filter wants them: centred, in units of the index."""
+    """Queries as the filter wants them: centered, in units of the index."""
     n = len(Q)
     padded = -(-n // TILE) * TILE
     rows = np.arange(padded, dtype=np.int32)

@@ -21,9 +21,9 @@ from sklearn_ann._cuda._pq_filter import FILTERS, PANELS_OF_BLOCK, table_dtype
 from sklearn_ann._cuda._pq_filter import THREADS as FILTER_THREADS
 from sklearn_ann._cuda._pq_tables import (
     BOUND,
-    CENTRE_THREADS,
+    CENTER_THREADS,
     TOGETHER,
-    centre,
+    center_queries,
     fill_tables,
 )
 from sklearn_ann._cuda._radius import radius_of
@@ -48,41 +48,41 @@ class ProbedCodes(Probed):
 
     bound = BOUND
 
-    def __init__(self, image, lists, probes, known):
+    def __init__(self, image, lists, probes, probe_sqdists):
         super().__init__(lists, probes)
-        self._image, self._known = image, known
+        self._image, self._probe_sqdists = image, probe_sqdists
 
     def some(self, queries):
         """The same for some of the queries."""
-        some = self._probes[queries], self._known[queries]
+        some = self._probes[queries], self._probe_sqdists[queries]
         return ProbedCodes(self._image, self._lists, *some)
 
     def upload(self, Q, sqradius):
         """Queries on the GPU, and thresholds that nothing within a radius is above."""
         image, n = self._image, len(Q)
-        m, dsub, _ = image.codebooks.shape
-        known = np.where(self._probes >= 0, self._known, 0.0)
+        m, dsub, _ = image.codebooks_t.shape
+        probe_sqdists = np.where(self._probes >= 0, self._probe_sqdists, 0.0)
         # The nearest list is the first one: shifts are as short as they can be.
-        origins = known[:, 0]
+        origins = probe_sqdists[:, 0]
         with np.errstate(over="ignore", invalid="ignore"):
-            shifts = np.where(self._probes >= 0, known - origins[:, None], 0.0)
+            shifts = np.where(self._probes >= 0, probe_sqdists - origins[:, None], 0.0)
             # NaN where squares overflow: all rows are measured, so any number will do.
             narrow = np.where(np.isnan(shifts), 0.0, shifts).astype(np.float32)
-        of_queries = np.abs(shifts).max(axis=1), known.max(axis=1), origins
+        of_queries = np.abs(shifts).max(axis=1), probe_sqdists.max(axis=1), origins
         padded = -(-n // TOGETHER) * TOGETHER
-        vectors, centred = to_device(Q), empty(m * dsub * padded, np.float32)
+        vectors, centered = to_device(Q), empty(m * dsub * padded, np.float32)
         scales, errors, thresholds = (empty(n, np.float32) for _ in range(3))
         tables = empty(n * m * CODEWORDS, table_dtype(m))
         rounding = float(np.finfo(tables.dtype).eps) / 2
         launch(
-            centre, -(-n // (CENTRE_THREADS // WARP)), CENTRE_THREADS,
-            vectors, image.center, image.radii, dsub, image.largest_term,
+            center_queries, -(-n // (CENTER_THREADS // WARP)), CENTER_THREADS,
+            vectors, image.center, image.radii, dsub, image.largest_row_term,
             *map(to_device, of_queries), sqradius, rounding, padded,
-            centred, scales, errors, thresholds,
+            centered, scales, errors, thresholds,
         )  # fmt: skip
         launch(
             fill_tables, padded // TOGETHER * m, CODEWORDS,
-            centred, scales, padded, image.codebooks, m, tables,
+            centered, scales, padded, image.codebooks_t, m, tables,
         )  # fmt: skip
         tables = tables, scales, to_device(narrow)
         return _Queries(n, vectors, errors, *tables), thresholds
@@ -91,7 +91,7 @@ class ProbedCodes(Probed):
         """Append to the lists what is below the thresholds in some tiles."""
         image = self._image
         operands = queries.tables, queries.scales, len(image.radii)
-        operands = *operands, image.codes, image.terms, queries.shifts, thresholds
+        operands = *operands, image.codes, image.row_terms, queries.shifts, thresholds
         outputs = lists.starts, lists.counts, lists.lows, lists.uppers, lists.places
         most = MOST_BLOCKS * PANELS_OF_BLOCK
         for start in range(2 * first, 2 * last, most):
@@ -107,7 +107,7 @@ class ProbedCodes(Probed):
         image = self._image
         launch(
             measure_codes, queries.n, MEASURE_THREADS,
-            image.codes, image.owners, image.centroids, image.codewords, image.ids,
+            image.codes, image.owners, image.centroids, image.codebooks, image.ids,
             queries.Q, lists.starts, lists.counts, lists.places,
             lists.rows, lists.sqdists,
         )  # fmt: skip
@@ -155,19 +155,20 @@ def radius_ivf_pq(Q, index, probes, sqradius, with_sqdists, n_threads):
     Parameters and returns are those of ``_cpu.radius_ivf_pq``.
     """
     centroids = image_of(index.centroids).X
-    known, probes = nearest_of(Q, centroids, probes, probes.shape[1])
-    return radius_of(Q, sqradius, with_sqdists, *_route_of(Q, index, probes, known))
+    probe_sqdists, probes = nearest_of(Q, centroids, probes, probes.shape[1])
+    route_of, n_bytes = _route_of(Q, index, probes, probe_sqdists)
+    return radius_of(Q, sqradius, with_sqdists, route_of, n_bytes)
 
 
-def _route_of(Q, index, probes, known):
+def _route_of(Q, index, probes, probe_sqdists):
     """Routes of some queries, and the bytes that one takes."""
     image, d = codes_of(index), Q.shape[1]
-    m, dsub, _ = image.codebooks.shape
+    m, dsub, _ = image.codebooks_t.shape
     n_bytes = d * Q.itemsize + 4 * m * dsub + 12 * probes.shape[1]
     n_bytes += table_dtype(m).itemsize * m * CODEWORDS
 
     def route_of(start, stop):
-        some = probes[start:stop], known[start:stop]
+        some = probes[start:stop], probe_sqdists[start:stop]
         return ProbedCodes(image, index.lists, *some)
 
     return route_of, n_bytes

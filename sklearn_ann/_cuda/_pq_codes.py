@@ -43,13 +43,13 @@ class CodesImage(NamedTuple):
     centroids: Any  # (nlist, d)  float
     center: Any  # (d,)  float64
     owners: Any  # (n_panels,)  int32  list of each panel
-    codewords: Any  # (m, 256, dsub)  float32
-    codebooks: Any  # (m, dsub, 256)  float32
+    codebooks: Any  # (m, 256, dsub)  float32
+    codebooks_t: Any  # (m, dsub, 256)  float32
     radii: Any  # (m,)  float64
     codes: Any  # (n_panels * m * 16,)  int32  the bytes of the index as they are
-    terms: Any  # (n_panels * 64,)  float32  +inf: no row
+    row_terms: Any  # (n_panels * 64,)  float32  +inf: no row
     ids: Any  # (n_panels * 64,)  int32  -1: no row
-    largest_term: float
+    largest_row_term: float
 
 
 def codes_of(index):
@@ -57,25 +57,25 @@ def codes_of(index):
 
     It lives as long as the index: as the array that no other index has.
     """
-    return remember(index.terms, lambda: _make_image(index))
+    return remember(index.row_terms, lambda: _make_image(index))
 
 
 def _make_image(index):
     centroids = image_of(index.centroids)
-    copied = index.codes, index.terms, index.ids, index.owners
+    copied = index.codes, index.row_terms, index.ids, index.owners
     n_bytes = sum(array.nbytes for array in copied)
     check_room(n_bytes, f"The index of codes of {index.lists.sizes.sum()} rows")
     return CodesImage(
         centroids.X,
         centroids.center,
         to_device(index.owners.astype(np.int32)),
-        to_device(index.codewords),
         to_device(index.codebooks),
+        to_device(index.codebooks_t),
         to_device(index.radii),
         to_device(np.ascontiguousarray(index.codes).reshape(-1).view(np.int32)),
-        to_device(index.terms),
+        to_device(index.row_terms),
         to_device(index.ids),
-        index.largest_term,
+        index.largest_row_term,
     )
 
 
@@ -83,14 +83,14 @@ def _make_image(index):
 
 
 @device
-def _feature(codes, owners, centroids, codewords, place, t):
+def _feature(codes, owners, centroids, codebooks, place, t):
     """Feature t of the vector that the codes at a place stand for."""
-    m, dsub = codewords.shape[0], codewords.shape[2]
+    m, dsub = codebooks.shape[0], codebooks.shape[2]
     panel, lane, j = place // PANEL, place % PANEL, t // dsub
     word = codes[(panel * m + j) * WORDS + lane // 4]
     code = word >> 8 * (lane % 4) & 255
     known = float64(centroids[owners[panel], t])
-    return add_exactly_rounded(known, float64(codewords[j, code, t - j * dsub]))
+    return add_exactly_rounded(known, float64(codebooks[j, code, t - j * dsub]))
 
 
 @kernel
@@ -98,7 +98,7 @@ def measure_codes(
     codes,      # IN   (n_panels * m * 16,)  int32
     owners,     # IN   (n_panels,)       int32
     centroids,  # IN   (nlist, d)        float
-    codewords,  # IN   (m, 256, dsub)    float32
+    codebooks,  # IN   (m, 256, dsub)    float32
     ids,        # IN   (n_places,)       int32
     Q,          # IN   (nq, d)           float
     starts,     # IN   (nq + 1,)         int64    see ``_filter``
@@ -116,10 +116,10 @@ def measure_codes(
         place = places[slot]
         chain, rest = float64(0), float64(0)
         for t in range(lane, whole, WARP):
-            x = _feature(codes, owners, centroids, codewords, place, t)
+            x = _feature(codes, owners, centroids, codebooks, place, t)
             chain = add_square(x, float64(Q[query, t]), chain)
         for t in range(whole, d):
-            x = _feature(codes, owners, centroids, codewords, place, t)
+            x = _feature(codes, owners, centroids, codebooks, place, t)
             rest = add_square(x, float64(Q[query, t]), rest)
         exact = rest if whole == 0 else add_lanes(chain, rest, lane)
         if lane == 0:
@@ -132,7 +132,7 @@ def _decode(
     codes,      # IN   (n_panels * m * 16,)  int32
     owners,     # IN   (n_panels,)       int32
     centroids,  # IN   (nlist, d)        float
-    codewords,  # IN   (m, 256, dsub)    float32
+    codebooks,  # IN   (m, 256, dsub)    float32
     ids,        # IN   (n_places,)       int32
     panels,     # IN   (n,)              int32    one a block
     X,          # OUT  (n * 64, d)       float64
@@ -146,7 +146,7 @@ def _decode(
         if lane == 0:
             rows[at] = ids[place]
         for t in range(lane, X.shape[1], WARP):
-            X[at, t] = _feature(codes, owners, centroids, codewords, place, t)
+            X[at, t] = _feature(codes, owners, centroids, codebooks, place, t)
 
 
 def decode_panels(panels, image):
@@ -158,7 +158,7 @@ def decode_panels(panels, image):
     X, ids = empty((n, d), np.float64), empty(n, np.int32)
     launch(
         _decode, len(panels), MEASURE_THREADS,
-        image.codes, image.owners, image.centroids, image.codewords, image.ids,
+        image.codes, image.owners, image.centroids, image.codebooks, image.ids,
         to_device(panels.astype(np.int32)), X, ids,
     )  # fmt: skip
     return X, ids
@@ -192,8 +192,8 @@ def _add_products(scores, at, feature, words):
 @kernel
 def _nearest(
     residuals,  # IN   (m * dsub, padded)    float32
-    codebooks,  # IN   (m * dsub * 256,)     float32  see IVFPQIndex
-    halves,     # IN   (m * 256,)            float32  half the squared lengths
+    codebooks_t,  # IN   (m * dsub * 256,)     float32  see IVFPQIndex
+    half_sqnorms,     # IN   (m * 256,)            float32  half the squared lengths
     dsub,       # IN   int
     codes,      # OUT  (n, m)                uint8
 ):
@@ -210,13 +210,13 @@ def _nearest(
     if row < n:
         for first in range(0, CODEWORDS, _AT_ONCE):
             for i in range(0, _AT_ONCE, 4):
-                of_codes = load4(halves, j * CODEWORDS + first + i)
+                of_codes = load4(half_sqnorms, j * CODEWORDS + first + i)
                 for c in range(4):
                     scores[i + c] = of_codes[c]
             for s in range(j * dsub, (j + 1) * dsub):
                 feature = -residuals[s, row]
                 for i in range(0, _AT_ONCE, 4):
-                    words = load4(codebooks, s * CODEWORDS + first + i)
+                    words = load4(codebooks_t, s * CODEWORDS + first + i)
                     _add_products(scores, i, feature, words)
             for i in range(_AT_ONCE):
                 if scores[i] < best:
@@ -224,14 +224,14 @@ def _nearest(
         codes[row, j] = code
 
 
-def encode_pq(X, labels, centroids, codebooks, halves, n_threads):
+def encode_pq(X, labels, centroids, codebooks_t, half_sqnorms, n_threads):
     """The codes of the residuals of rows.
 
     Parameters and returns are those of ``_cpu.encode_pq``.
     """
-    (n, d), (m, dsub, _) = X.shape, codebooks.shape
+    (n, d), (m, dsub, _) = X.shape, codebooks_t.shape
     centroids = to_device(centroids)
-    words = to_device(codebooks.reshape(-1)), to_device(halves.reshape(-1))
+    words = to_device(codebooks_t.reshape(-1)), to_device(half_sqnorms.reshape(-1))
     codes = np.empty((n, m), np.uint8)
     for start, stop in split_rows(n, d * X.itemsize + 4 * m * dsub + m + 4):
         n_blocks = -(-(stop - start) // _ROWS)

@@ -96,7 +96,7 @@ def _filter_for(entry, n_entries):
         scales,      # IN    (n,)              float32  what entries are multiplied by
         m,           # IN    int               parts
         codes,       # IN    (n_panels * m * 16,)  int32  four codes of a part each
-        terms,       # IN    (n_panels * 64,)  float32  +inf: no row
+        row_terms,       # IN    (n_panels * 64,)  float32  +inf: no row
         shifts,      # IN    (n, nprobe)       float32  of each list a query probes
         thresholds,  # IN    (n,)              float32  NaN: nothing is a candidate
         panels,      # IN    (n_panels,)       int32    see Chains
@@ -137,7 +137,7 @@ def _filter_for(entry, n_entries):
             unit = float32(1) / scales[query]
             for i in range(0, _ROWS, 4):
                 place = panel * PANEL + quad * 4 + i
-                of_rows = load4(terms, place)
+                of_rows = load4(row_terms, place)
                 for row in range(4):
                     value = (shift + of_rows[row]) + sums[i + row] * unit
                     if value <= threshold and of_rows[row] < INFINITY:

@@ -1,7 +1,7 @@
 """The tables of queries, and a proven bound on what a sum of their entries is worth.
 
 As on the CPU (``_cpu/_ivf_pq.py``), with c the centroid of a list, r the decoded
-residual of a row and z the centre of the centroids,
+residual of a row and z the center of the centroids,
 
     |q - (c + r)|^2  =  |q - c|^2  +  (|r|^2 + 2 (c - z).r)  -  2 (q - z).r,
 
@@ -68,7 +68,7 @@ _ENTRY_BITS, _MOST_SCALE_BITS = 15, 100
 # place of the squared length: D - E <= v <= D + E.
 BOUND = Bound(keep=1.0, tiny=TINY, twice=2.0)
 
-CENTRE_THREADS = 128
+CENTER_THREADS = 128
 
 # Queries of a block of ``fill_tables``: an entry of a codebook is read once for them.
 TOGETHER = 8
@@ -82,12 +82,12 @@ def _scale_for(largest):
 
 
 @kernel
-def centre(
+def center_queries(
     Q,             # IN   (n, d)         float
     center,        # IN   (d,)           float64
     radii,         # IN   (m,)           float64  the largest length of a codeword
     dsub,          # IN   int
-    largest_term,  # IN   float          absolute
+    largest_row_term,  # IN   float          absolute
     spans,         # IN   (n,)           float64  the largest absolute shift
     farthest,      # IN   (n,)           float64  the largest squared distance to a
                    #                              centroid
@@ -95,14 +95,14 @@ def centre(
     sqradius,      # IN   float
     rounding,      # IN   float          the rounding unit of entries
     padded,        # IN   int            queries with padding, a multiple of TOGETHER
-    centred,       # OUT  (m * dsub * padded,)  float32  side by side for each feature;
+    centered,       # OUT  (m * dsub * padded,)  float32  side by side for each feature;
                    #                              zeros past d and without a table;
                    #                              not written past query n
     scales,        # OUT  (n,)           float32  powers of two
     errors,        # OUT  (n,)           float32
     thresholds,    # OUT  (n,)           float32  of values within the radius
 ):
-    """Queries minus the centre, scales, errors and thresholds; a warp has a query."""
+    """Queries minus the center, scales, errors and thresholds; a warp has a query."""
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     query = cuda.blockIdx.x * (cuda.blockDim.x // WARP) + warp
     n, d = Q.shape
@@ -121,13 +121,13 @@ def centre(
             entries += cuda.shfl_xor_sync(FULL_WARP, entries, offset)
             largest = max(largest, cuda.shfl_xor_sync(FULL_WARP, largest, offset))
             offset >>= 1
-        summands = entries + largest_term + spans[query]
+        summands = entries + largest_row_term + spans[query]
         has_table = summands <= FARTHEST
         for t in range(lane, m * dsub, WARP):
             value = float64(0)
             if has_table and t < d:
                 value = float64(Q[query, t]) - center[t]
-            centred[t * padded + query] = float32(value)
+            centered[t * padded + query] = float32(value)
         if lane == 0:
             error = summands * (dsub + m + 16) * 2.0**-22 + entries * rounding
             error += 2.0**-53 * (d + 64) * farthest[query]
@@ -144,10 +144,10 @@ def centre(
 
 @kernel
 def fill_tables(
-    centred,    # IN   (m * dsub * padded,)  float32
+    centered,    # IN   (m * dsub * padded,)  float32
     scales,     # IN   (n,)             float32
     padded,     # IN   int
-    codebooks,  # IN   (m, dsub, 256)   float32
+    codebooks_t,  # IN   (m, dsub, 256)   float32
     m,          # IN   int
     tables,     # OUT  (n * m * 256,)   float32 or float16  -2 (q - z).codeword * scale
 ):
@@ -155,13 +155,13 @@ def fill_tables(
     products = cuda.local.array(TOGETHER, float32)
     j, code = cuda.blockIdx.x % m, cuda.threadIdx.x
     first = cuda.blockIdx.x // m * TOGETHER
-    dsub, n = codebooks.shape[1], tables.shape[0] // (m * CODEWORDS)
+    dsub, n = codebooks_t.shape[1], tables.shape[0] // (m * CODEWORDS)
     for i in range(TOGETHER):
         products[i] = float32(0)
     for s in range(dsub):
-        word, at = codebooks[j, s, code], (j * dsub + s) * padded + first
+        word, at = codebooks_t[j, s, code], (j * dsub + s) * padded + first
         for i in range(0, TOGETHER, 4):
-            of_queries = load4(centred, at + i)
+            of_queries = load4(centered, at + i)
             for query in range(4):
                 products[i + query] += of_queries[query] * word
     for i in range(TOGETHER):

@@ -1,7 +1,7 @@
 """Vectors in float32 for the filter, with a proven bound on what it computes.
 
-A vector is centred, divided by the unit of the index and rounded to float32. Of a query
-q and a row x, so rounded, a kernel computes
+A vector is centered, divided by the unit of the index and rounded to float32. For a
+query q and a row x, so rounded, a kernel computes
 
     v  =  low(x) - 2 dot(q, x),        low(x)  =  |x|^2 (1 - a) - tiny
 

@@ -46,11 +46,11 @@ def assert_same(found, expected):
 
 def assert_same_as_cpu(backend, index, Q, k, nprobe=2, alone=None):
     """Of query `alone` only the first probe is left."""
-    known, probes = _cpu.knn(Q, index.centroids, nprobe, 1)
+    probe_sqdists, probes = _cpu.knn(Q, index.centroids, nprobe, 1)
     if alone is not None:
-        known[alone, 1:], probes[alone, 1:] = np.inf, -1
-    found = backend.scan_ivf_pq(Q, index, probes, known, k, 1)
-    assert_same(found, _cpu.scan_ivf_pq(Q, index, probes, known, k, 1))
+        probe_sqdists[alone, 1:], probes[alone, 1:] = np.inf, -1
+    found = backend.scan_ivf_pq(Q, index, probes, probe_sqdists, k, 1)
+    assert_same(found, _cpu.scan_ivf_pq(Q, index, probes, probe_sqdists, k, 1))
     return found
 
 
@@ -152,8 +152,8 @@ def test_queries_of_the_other_dtype_are_not_rounded(dtypes, backend, rng):
 def assert_exact(backend, index, Q, k):
     """The CPU measures every row when it searches within a radius."""
     nlist = len(index.lists.sizes)
-    known, probes = _cpu.knn(Q, index.centroids, nlist, 1)
-    sqdists, ids = backend.scan_ivf_pq(Q, index, probes, known, k, 1)
+    probe_sqdists, probes = _cpu.knn(Q, index.centroids, nlist, 1)
+    sqdists, ids = backend.scan_ivf_pq(Q, index, probes, probe_sqdists, k, 1)
     all_sqdists, all_ids, offsets = _cpu.radius_ivf_pq(
         Q, index, probes, np.inf, True, 1
     )
@@ -215,8 +215,8 @@ def test_hits_within_a_radius(sqradius, backend, table_dtype, rng):
 def test_hits_are_those_at_the_distance_itself(backend, table_dtype, rng):
     X, Q = vector_kinds.make(vector_kinds.far_from_origin, np.float64, rng, 140, 2, 3)
     index = fitted(X)
-    known, probes = _cpu.knn(Q, index.centroids, 2, 1)
-    sqdists, _ = _cpu.scan_ivf_pq(Q, index, probes, known, 20, 1)
+    probe_sqdists, probes = _cpu.knn(Q, index.centroids, 2, 1)
+    sqdists, _ = _cpu.scan_ivf_pq(Q, index, probes, probe_sqdists, 20, 1)
     args = Q, index, probes, float(sqdists[0, 12]), True, 1
     found = backend.radius_ivf_pq(*args)
     assert_same(found, _cpu.radius_ivf_pq(*args))
@@ -229,8 +229,8 @@ def test_hits_are_those_at_the_distance_itself(backend, table_dtype, rng):
 def test_candidates_to_refine_are_those_of_the_cpu(backend, rng):
     X, Q = vector_kinds.make(vector_kinds.duplicates, np.float32, rng, 260, 3, 5)
     index = fitted(X)
-    known, probes = _cpu.knn(Q, index.centroids, 2, 1)
-    args = Q, index, probes, known, 7, 1
+    probe_sqdists, probes = _cpu.knn(Q, index.centroids, 2, 1)
+    args = Q, index, probes, probe_sqdists, 7, 1
     found, expected = backend.candidates_ivf_pq(*args), _cpu.candidates_ivf_pq(*args)
     assert_array_equal(np.sort(found), np.sort(expected), strict=True)
 
@@ -314,7 +314,7 @@ def test_fitted_here_and_searched_there(nbits, n, rng):
     for name in ("cluster_centers_", "codebooks_", "reconstruction_error_"):
         assert_array_equal(getattr(on_gpu, name), getattr(on_cpu, name))
     assert_array_equal(on_gpu._index.codes, on_cpu._index.codes)
-    assert_array_equal(on_gpu._index.terms, on_cpu._index.terms)
+    assert_array_equal(on_gpu._index.row_terms, on_cpu._index.row_terms)
     loaded = pickle.loads(pickle.dumps(on_gpu))
     there = pickle.loads(pickle.dumps(on_gpu)).set_params(device="cpu")
     for factor in (1, 3):

@@ -32,9 +32,11 @@ def fitted(X, **parameters):
 
 def uploaded(index, Q):
     """A route of all lists, its queries and thresholds, and what is known of lists."""
-    known, probes = _cpu.knn(Q, index.centroids, len(index.lists.sizes), 1)
-    route = _ivf_pq.ProbedCodes(_pq_codes.codes_of(index), index.lists, probes, known)
-    return route, *route.upload(Q, np.inf), known
+    probe_sqdists, probes = _cpu.knn(Q, index.centroids, len(index.lists.sizes), 1)
+    route = _ivf_pq.ProbedCodes(
+        _pq_codes.codes_of(index), index.lists, probes, probe_sqdists
+    )
+    return route, *route.upload(Q, np.inf), probe_sqdists
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e12], ids=["near", "far"])
@@ -63,11 +65,11 @@ def test_any_number_of_parts_is_summed_up(order, table_dtype, rng):
 
 def test_rounding_of_entries_can_reach_its_share_of_the_error():
     # Entries of 1 + 2**-11, in the middle of two numbers of float16, all for one row.
-    m, codewords = 20, np.resize([-1.0, 1.0], (20, 256, 1)).astype(np.float32)
+    m, codebooks = 20, np.resize([-1.0, 1.0], (20, 256, 1)).astype(np.float32)
     rows = np.vstack([np.ones((1, m)), -np.ones((1, m)), np.resize([-1, 1], (68, m))])
     centroids = np.full((1, m), 0.5)
     estimator = IVFPQNeighbors(m=m, n_jobs=1)
-    index = estimator._fit_lists(centroids + rows, centroids, codewords)._index
+    index = estimator._fit_lists(centroids + rows, centroids, codebooks)._index
     Q = centroids - (0.5 + 2.0**-12)
     off, errors = errors_of_values(index, np.repeat(Q, 4, axis=0))
     assert_array_equal(off.max(axis=1), m * 2.0**-11)
@@ -76,7 +78,7 @@ def test_rounding_of_entries_can_reach_its_share_of_the_error():
 
 def errors_of_values(index, Q):
     """By how much values are off, and by how much they may be."""
-    route, queries, thresholds, known = uploaded(index, Q)
+    route, queries, thresholds, probe_sqdists = uploaded(index, Q)
     lists = _image.empty_lists(_image.equal_starts(4, 4, 70))
     route.visit(queries, 0, route.n_tiles, thresholds, lists)
     assert_array_equal(lists.counts.copy_to_host(), 70)
@@ -90,16 +92,16 @@ def errors_of_values(index, Q):
     for i in range(4):
         decoded = _cpu.decode_rows(places[i].astype(np.int64), index)
         sqdists = ((Q[i].astype(wide) - decoded.astype(wide)) ** 2).sum(axis=1)
-        off[i] = np.abs(values[i].astype(wide) - (sqdists - wide(known[i, 0])))
+        off[i] = np.abs(values[i].astype(wide) - (sqdists - wide(probe_sqdists[i, 0])))
     assert (off <= errors + wide(2.0**-100)).all()
     return off, errors
 
 
 def test_errors_of_everyday_data_are_small(table_dtype, rng):
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 4, 48)
-    _, queries, _, known = uploaded(fitted(X, m=6), Q)
+    _, queries, _, probe_sqdists = uploaded(fitted(X, m=6), Q)
     most = 3e-3 if table_dtype == np.float16 else 1e-4
-    assert (queries.norms.copy_to_host() < most * known[:, 0]).all()
+    assert (queries.norms.copy_to_host() < most * probe_sqdists[:, 0]).all()
 
 
 @pytest.mark.parametrize("order", cuda_lane.ORDERS)
@@ -112,11 +114,11 @@ def test_tables_are_products_with_codewords(nbits, order, table_dtype, rng):
     tables, scales = queries.tables.copy_to_host(), queries.scales.copy_to_host()
     assert tables.dtype == table_dtype
     tables = tables.reshape(9, -1).astype(np.float64) / scales[:, None]
-    m, _, dsub = index.codewords.shape
-    centred = np.zeros((9, m * dsub))
-    centred[:, :5] = Q - index.centroids.center
-    parts = centred.reshape(9, m, 1, dsub)
-    expected = -2 * (parts * index.codewords).sum(axis=3)
+    m, _, dsub = index.codebooks.shape
+    centered = np.zeros((9, m * dsub))
+    centered[:, :5] = Q - index.centroids.center
+    parts = centered.reshape(9, m, 1, dsub)
+    expected = -2 * (parts * index.codebooks).sum(axis=3)
     rtol = 1.01 * 2.0**-11 if table_dtype == np.float16 else 1e-5
     assert_allclose(tables.reshape(9, m, 256), expected, rtol=rtol, atol=1e-5)
 
@@ -137,15 +139,19 @@ def test_queries_without_a_table(table_dtype, rng):
     index = fitted(X)
     Q = X[:4].copy()
     Q[1, 1], Q[2, 2], Q[3, 0] = 1e37, 1e39, 1e160
-    known, probes = _cpu.knn(Q, index.centroids, 3, 1)
-    assert_array_equal(known[3], np.inf)
-    route = _ivf_pq.ProbedCodes(_pq_codes.codes_of(index), index.lists, probes, known)
+    probe_sqdists, probes = _cpu.knn(Q, index.centroids, 3, 1)
+    assert_array_equal(probe_sqdists[3], np.inf)
+    route = _ivf_pq.ProbedCodes(
+        _pq_codes.codes_of(index), index.lists, probes, probe_sqdists
+    )
     for sqradius in (np.inf, 2.0):
         queries, thresholds = route.upload(Q, sqradius)
         errors, thresholds = queries.norms.copy_to_host(), thresholds.copy_to_host()
         assert_array_equal(errors[1:], np.inf)
         assert_array_equal(thresholds[1:], np.inf)
-        expected = np.inf if sqradius == np.inf else sqradius - known[0, 0] + errors[0]
+        expected = (
+            np.inf if sqradius == np.inf else sqradius - probe_sqdists[0, 0] + errors[0]
+        )
         assert_allclose(thresholds[0], expected, rtol=1e-6)
         assert expected <= thresholds[0]
     tables = queries.tables.copy_to_host().reshape(4, -1)
@@ -156,12 +162,12 @@ def test_queries_without_a_table(table_dtype, rng):
 def test_lists_are_shifted_by_what_is_known_of_them(rng):
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 3, 4)
     index = fitted(X)
-    known, probes = _cpu.knn(Q, index.centroids, 3, 1)
-    probes[1, 1:], known[1, 1:] = -1, np.inf
+    probe_sqdists, probes = _cpu.knn(Q, index.centroids, 3, 1)
+    probes[1, 1:], probe_sqdists[1, 1:] = -1, np.inf
     image = _pq_codes.codes_of(index)
-    route = _ivf_pq.ProbedCodes(image, index.lists, probes, known)
+    route = _ivf_pq.ProbedCodes(image, index.lists, probes, probe_sqdists)
     shifts = route.upload(Q, np.inf)[0].shifts.copy_to_host()
-    expected = known - known[:, :1]
+    expected = probe_sqdists - probe_sqdists[:, :1]
     expected[1, 1:] = 0
     assert_array_equal(shifts, expected.astype(np.float32))
     some = np.array([2, 0])

@@ -86,7 +86,7 @@ def test_images_are_the_centred_rows_in_panels(order, rng):
 
 def test_rows_far_outside_have_no_image_and_are_never_dropped(rng):
     index = build_flat_index(1e-13 * rng.standard_normal((70, 2)), _cpu, 1)
-    # The centre and the unit stay those of the first rows.
+    # The center and the unit stay those of the first rows.
     more = np.full((1, 2), 1e20)
     index = add_to_flat_index(index, more, GrowingArrays(), _cpu, 1)
     image = _image.image_of(index)

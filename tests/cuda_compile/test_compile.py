@@ -186,7 +186,7 @@ for x in (f4, f8):
         float64=True,
     )
     KERNELS[f"centre_{x}"] = Declared(
-        _pq_tables.centre,
+        _pq_tables.center_queries,
         (
             *(array(x, 2), array(f8), array(f8), i8, f8, array(f8), array(f8)),
             *(array(f8), f8, f8, i8, *[array(f4)] * 4),
