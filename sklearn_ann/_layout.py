@@ -45,16 +45,16 @@ class FlatIndex(NamedTuple):
     unit: float
     error_ratio: float  # |row - decoded row| <= error_ratio * scale, in units
     ids: np.ndarray  # (n_panels * 64,)  int64  row at each position; or (0,): itself
-    twins: np.ndarray  # (n_levels, n_known)  uint64  identical rows: see below
+    duplicates: np.ndarray  # (n_levels, n_known)  uint64  identical rows: see below
 
     # sqnorms[i] is the squared length of the decoded row minus its squared error,
     # (error_ratio * scale) ** 2, rounded down by ROUNDING of each; -inf for a row that
     # is too long or too short to have codes.
 
-    # Bit j of twins[level, panel] marks row j of the panel if at least 2**level rows
-    # with smaller numbers are identical to it, bit by bit. Those are as far from any
-    # query, and in the same list, so it is not among the 2**level nearest. Rows that
-    # are not marked may have twins, too.
+    # Bit j of duplicates[level, panel] marks row j of the panel if at least 2**level
+    # rows with smaller numbers are identical to it, bit by bit. Those are as far from
+    # any query, and in the same list, so it is not among the 2**level nearest. Rows
+    # that are not marked may be duplicates, too.
 
 
 class InvertedLists(NamedTuple):

@@ -35,8 +35,9 @@ _NARROW = 31
 # the present one is so many times off.
 _MUCH_FINER, _COMPARED, _FAR_UNIT = 0.8, 1024, 2.0**20
 
-# Twins are marked if this part of a sample of the rows is identical to another of it.
-_MANY_TWINS, _TWINS_SAMPLE = 1 / 64, 1024
+# Duplicates are marked if this part of a sample of the rows is identical to another row
+# of it.
+_MANY_DUPLICATES, _DUPLICATES_SAMPLE = 1 / 64, 1024
 
 
 def build_flat_index(X, backend, n_threads):
@@ -80,7 +81,7 @@ def empty_flat_index(X):
         unit=unit,
         error_ratio=0.0,
         ids=np.empty(0, np.int64),
-        twins=np.empty((0, 0), np.uint64),
+        duplicates=np.empty((0, 0), np.uint64),
     )
 
 
@@ -118,7 +119,9 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     # Not in place: what tells that a position is empty is read meanwhile.
     sqnorms = lengthened(index.sqnorms, n_positions, np.inf)
     is_due = _is_due(n, len(X))
-    twins = _mark_twins(X, ids, n_panels, backend) if is_due else index.twins
+    duplicates = index.duplicates
+    if is_due:
+        duplicates = _mark_duplicates(X, ids, n_panels, backend)
     if is_due and n > 0 and _is_outgrown(index, X):
         index = empty_flat_index(X)
         positions, rows = _all_places(sqnorms, positions, ids)
@@ -136,8 +139,19 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
         lengths, _ = backend.encode_sq8(X, rows, positions, *outputs)
     sqnorms[positions] = _sqnorms(lengths, scales[positions], error_ratio)
     clear_empty(codes, sqnorms, len(index.codes))
-    parts = index.center, codes, scales, sqnorms, index.unit, error_ratio, ids, twins
-    return read_only_index(FlatIndex(X, *parts))
+    return read_only_index(
+        FlatIndex(
+            X=X,
+            center=index.center,
+            codes=codes,
+            scales=scales,
+            sqnorms=sqnorms,
+            unit=index.unit,
+            error_ratio=error_ratio,
+            ids=ids,
+            duplicates=duplicates,
+        )
+    )
 
 
 def _all_places(sqnorms, positions, ids):
@@ -175,28 +189,29 @@ def _is_outgrown(index, X):
     return then < _MUCH_FINER * now
 
 
-def _mark_twins(X, ids, n_panels, backend):
-    """The field `twins` of an index of all rows X, if many of them are identical.
+def _mark_duplicates(X, ids, n_panels, backend):
+    """The field `duplicates` of an index of all rows X, if many are identical.
 
     A search meets few ties if a sample of the rows has few: then it is as well off
-    without marks, and the time to find all twins is saved.
+    without marks, and the time to find all duplicates is saved.
     """
     # One of each stretch, by chance: identical rows may be at regular distances.
-    edges = np.linspace(0, len(X), min(len(X), _TWINS_SAMPLE) + 1).astype(np.int64)
+    n_looked_at = min(len(X), _DUPLICATES_SAMPLE)
+    edges = np.linspace(0, len(X), n_looked_at + 1).astype(np.int64)
     sample = np.random.default_rng(0).integers(edges[:-1], edges[1:])
-    ranks = backend.rank_twins(X, sample)
-    if np.count_nonzero(ranks) < _MANY_TWINS * len(sample):
+    ranks = backend.rank_duplicates(X, sample)
+    if np.count_nonzero(ranks) < _MANY_DUPLICATES * len(sample):
         return np.empty((0, 0), np.uint64)
     if len(sample) < len(X):
-        ranks = backend.rank_twins(X, np.arange(len(X)))
+        ranks = backend.rank_duplicates(X, np.arange(len(X)))
     positions = np.flatnonzero(ids >= 0) if len(ids) else np.arange(len(X))
     ranks = ranks[ids[positions]] if len(ids) else ranks
-    twins = np.empty((int(ranks.max()).bit_length(), n_panels), np.uint64)
-    for level, marks in enumerate(twins):
+    duplicates = np.empty((int(ranks.max()).bit_length(), n_panels), np.uint64)
+    for level, marks in enumerate(duplicates):
         is_marked = np.zeros(n_panels * PANEL, bool)
         is_marked[positions] = ranks >= 2**level
         marks[:] = np.packbits(is_marked, bitorder="little").view("<u8")
-    return twins
+    return duplicates
 
 
 def _every_nth(array, n_most):

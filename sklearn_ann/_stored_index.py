@@ -146,7 +146,7 @@ def _flat_index(stored, filled):
         unit=unit,
         error_ratio=error_ratio,
         ids=stored.get("ids"),
-        twins=_array(stored, "twins", np.uint64, (None, None)),
+        duplicates=_array(stored, "duplicates", np.uint64, (None, None)),
     )
 
 

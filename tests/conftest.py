@@ -40,7 +40,7 @@ def rng():
 def split_work(monkeypatch):
     """However small a search is, it uses the threads that it may use."""
     monkeypatch.setattr("sklearn_ann._parallel._ONE_THREAD_WORK", 0)
-    monkeypatch.setattr("sklearn_ann._cpu._knn._MIN_WORK", 1)
+    monkeypatch.setattr("sklearn_ann._cpu._schedule._MIN_WORK", 1)
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ pytest.importorskip("numba_cuda", reason=f"numba-cuda is not installed: {_HOW}")
 
 from numba import config, cuda
 
-from sklearn_ann._cpu._simd import target_features
+from sklearn_ann._cpu._target import target_features
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 if SIMULATED:

@@ -25,7 +25,7 @@ import warnings
 warnings.simplefilter("always")
 with warnings.catch_warnings(record=True) as caught:
     import sklearn_ann._cpu
-    from sklearn_ann._cpu._knn import growth
+    from sklearn_ann._cpu._candidates import growth
     assert growth(3) == growth(3.0) == 19
 stats = growth.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))

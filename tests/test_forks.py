@@ -27,7 +27,7 @@ import time
 from numba import types
 from numba.extending import intrinsic
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._knn import growth
+from sklearn_ann._cpu._candidates import growth
 
 is_compiling = threading.Event()
 
@@ -65,7 +65,7 @@ import signal
 import threading
 import time
 import llvmlite.binding as llvm
-from sklearn_ann._cpu._knn import growth
+from sklearn_ann._cpu._candidates import growth
 
 functions = (f"define i32 @f{i}() {{\\n ret i32 {i}\\n}}" for i in range(20_000))
 text = "\\n".join(functions)

@@ -312,6 +312,6 @@ def test_kernels_of_lists_are_compiled_once_for_each_pair_of_dtypes(
                 used.kneighbors(queries)
                 used.radius_neighbors(queries)
         used.partial_fit(memory_map(Q, tmp_path))
-    for kernel in (_ivf_flat._scan_queries, _ivf_flat._scan_lists):
+    for kernel in (_ivf_flat._scan_flat_by_query, _ivf_flat._scan_flat_by_list):
         assert_compiled_once_for_each_pair(kernel, "Q", "rows")
     assert_compiled_once_for_each_pair(_kmeans._assign, "X", "index")

@@ -149,15 +149,15 @@ def test_both_ways_are_taken(rng, monkeypatch):
     X = rng.standard_normal((500, 4))
     index = lists_of_some_rows(X, rng, nprobe=2, n_jobs=1)
     taken = []
-    for way in ("_scan_queries", "_scan_lists"):
+    for way in ("_scan_flat_by_query", "_scan_flat_by_list"):
         monkeypatch.setattr(
             f"sklearn_ann._cpu._ivf_flat.{way}",
             lambda *args, way=way: taken.append(way),
         )
     index._search(X[:1], 5, get_backend(None))
     index._search(X, 5, get_backend(None))
-    assert set(taken[:1]) == {"_scan_queries"}
-    assert set(taken[1:]) == {"_scan_lists"}
+    assert set(taken[:1]) == {"_scan_flat_by_query"}
+    assert set(taken[1:]) == {"_scan_flat_by_list"}
 
 
 @pytest.mark.parametrize(

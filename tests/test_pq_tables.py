@@ -26,17 +26,18 @@ pytestmark = pytest.mark.filterwarnings(
 def filled(index, Q):
     """Entries as whole steps, (nq, m, 256) or less, and steps, bases and errors."""
     nq, m = len(Q), len(index.codebooks_t)
-    highs, lows = np.zeros((2, nq, m, 256), np.uint8)
+    upper_halves, lower_halves = np.zeros((2, nq, m, 256), np.uint8)
     steps, bases, errors = np.zeros(nq, np.float32), np.zeros(nq), np.zeros(nq)
-    fill_tables(0, Q, index, highs, lows, steps, bases, errors)
+    fill_tables(0, Q, index, upper_halves, lower_halves, steps, bases, errors)
     bits = half_bits(m, index.is_paired)
+    largest = int(max(upper_halves.max(), lower_halves.max()))
     n_sums = m
     if SPLITS_PAIRS and index.is_paired:
         # Two entries are added as bytes before anything else is.
         n_sums = 2 * m
-        assert int(max(highs.max(), lows.max())) < 2**7
-    assert n_sums * int(max(highs.max(), lows.max())) < 2**16
-    return (highs.astype(int) << bits) + lows, steps, bases, errors
+        assert largest < 2**7
+    assert n_sums * largest < 2**16
+    return (upper_halves.astype(int) << bits) + lower_halves, steps, bases, errors
 
 
 def steps_of(entries, codes, is_paired):

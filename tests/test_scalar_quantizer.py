@@ -14,8 +14,9 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, _cpu
-from sklearn_ann._cpu._filter import encode_queries, filter_panels, set_threshold
-from sklearn_ann._cpu._quantize import subtract_center
+from sklearn_ann._cpu._sq8_block import encode_queries, set_threshold
+from sklearn_ann._cpu._sq8_filter import filter_panels
+from sklearn_ann._cpu._sq8_quantize import subtract_center
 
 KINDS = pytest.mark.parametrize(
     ("kind", "dtype"), vector_kinds.KINDS, ids=vector_kinds.name
@@ -44,7 +45,7 @@ def filtered(index, Q, thresholds):
     """What the filter leaves for each query: row numbers, lower and upper bounds."""
     n = len(index.X)
     block = encode_queries(0, len(Q), Q, index, n + 64)
-    block.marks[:] = n
+    block.full_at[:] = n
     for i, threshold in enumerate(thresholds):
         set_threshold(block, i, threshold, index.error_ratio)
     dots = np.empty((4, 64), np.int32)
@@ -199,7 +200,7 @@ def test_arrays_of_the_index_cannot_be_written(rng):
 def test_a_row_is_centred_and_its_largest_magnitude_is_known(d, dtype, rng):
     X, center = rng.normal(size=(3, d)).astype(dtype), rng.normal(size=d)
     centered = np.empty(d)
-    largest = _centre(X, 1, center, 0.25, centered)
+    largest = _center(X, 1, center, 0.25, centered)
     assert_array_equal(centered, (X[1].astype(np.float64) - center) * 0.25)
     assert largest == np.abs(centered).max()
 
@@ -209,12 +210,12 @@ def test_a_row_is_centred_and_its_largest_magnitude_is_known(d, dtype, rng):
 def test_the_largest_magnitude_is_not_finite_if_a_feature_is_not(value, at, rng):
     X = rng.normal(size=(1, 21))
     X[0, at] = value
-    largest = _centre(X, 0, np.zeros(21), 1.0, np.empty(21))
+    largest = _center(X, 0, np.zeros(21), 1.0, np.empty(21))
     assert_array_equal(largest, abs(value))
 
 
 @numba.njit
-def _centre(X, i, center, per_unit, centered):
+def _center(X, i, center, per_unit, centered):
     return subtract_center(X, i, center, per_unit, centered)
 
 
@@ -277,7 +278,7 @@ def filled_places(index):
     is_filled = index.sqnorms < np.inf
     codes = index.codes.transpose(0, 2, 1, 3).reshape(len(is_filled), -1)
     yield from (codes[is_filled], index.scales[is_filled], index.sqnorms)
-    yield from (index.X, index.ids[is_filled[: len(index.ids)]], index.twins)
+    yield from (index.X, index.ids[is_filled[: len(index.ids)]], index.duplicates)
     yield from (index.center, index.unit, index.error_ratio)
 
 
@@ -297,7 +298,7 @@ def test_an_index_under_search_is_not_written(make, rng):
 @FITS
 @pytest.mark.parametrize("kind", [vector_kinds.normal, vector_kinds.bytes_])
 @pytest.mark.parametrize("sizes", [[900, *[790] * 8], [400] * 18], ids=len)
-def test_rows_that_resemble_the_first_keep_the_centre(make, kind, sizes, rng):
+def test_rows_that_resemble_the_first_keep_the_center(make, kind, sizes, rng):
     X, _ = vector_kinds.make(kind, np.float32, rng, 8000, 1, 16)
     index = fit_in_pieces(make, X, sizes)
     assert_array_equal(index.center, flat_index(make().fit(X[: sizes[0]])).center)

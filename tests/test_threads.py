@@ -61,7 +61,8 @@ def test_n_jobs_threads_share_a_search(n_queries, X, split_work, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("n_queries", "kernel_name"), [(9, "_scan_queries"), (1000, "_scan_lists")]
+    ("n_queries", "kernel_name"),
+    [(9, "_scan_flat_by_query"), (1000, "_scan_flat_by_list")],
 )
 def test_n_jobs_threads_share_a_search_of_lists(
     n_queries, kernel_name, X, split_work, monkeypatch
@@ -183,10 +184,10 @@ import threading
 import numpy as np
 import sklearn_ann._parallel
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
-from sklearn_ann._cpu import _knn
+from sklearn_ann._cpu import _schedule
 from sklearn_ann._cpu._threads import run_blocks
 
-sklearn_ann._parallel._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
+sklearn_ann._parallel._ONE_THREAD_WORK, _schedule._MIN_WORK = 0, 1
 X = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
 indexes = {
     "flat": FlatL2Neighbors(n_jobs=3),
@@ -273,9 +274,9 @@ import time
 import numpy as np
 import sklearn_ann._parallel
 from sklearn_ann import FlatL2Neighbors
-from sklearn_ann._cpu import _knn
+from sklearn_ann._cpu import _schedule
 
-sklearn_ann._parallel._ONE_THREAD_WORK, _knn._MIN_WORK = 0, 1
+sklearn_ann._parallel._ONE_THREAD_WORK, _schedule._MIN_WORK = 0, 1
 X = np.random.default_rng(0).standard_normal((1000, 8)).astype(np.float32)
 index = FlatL2Neighbors(n_jobs=3).fit(X)
 expected = index.kneighbors(X)[1]

@@ -8,7 +8,7 @@ import reference
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
-from sklearn_ann._cpu._filter import latecomers
+from sklearn_ann._cpu._sq8_block import tie_threshold
 
 N = 700
 
@@ -73,7 +73,7 @@ def make(kind, dtype, rng, n=N):
 def without_marks(index):
     """A copy of a flat estimator that has to find out which rows are identical."""
     plain = copy.copy(index)
-    plain._index = index._index._replace(twins=np.empty((0, 0), np.uint64))
+    plain._index = index._index._replace(duplicates=np.empty((0, 0), np.uint64))
     return plain
 
 
@@ -220,7 +220,7 @@ def test_identical_rows_are_marked_again_when_the_rows_double(rng):
 def test_few_identical_rows_are_not_looked_for(rng):
     X = rng.standard_normal((3000, 6))
     X[[1, 5, 2000, 2999]] = 0
-    assert FlatL2Neighbors().fit(X)._index.twins.size == 0
+    assert FlatL2Neighbors().fit(X)._index.duplicates.size == 0
 
 
 @pytest.mark.parametrize("kind", [one_hot, different])
@@ -231,12 +231,12 @@ def test_of_integers_that_tie_the_first_are_measured(kind, rng):
     assert_not_measured(index, np.arange(3000) >= 256, X[0], 5)
 
 
-def test_latecomers_need_a_smaller_multiple():
-    assert latecomers(np.inf, 0.25) == np.inf
-    assert latecomers(3.0, 0.0) == 3.0
-    assert latecomers(0.0, 1.0) < 0
+def test_rows_behind_k_others_need_a_smaller_multiple():
+    assert tie_threshold(np.inf, 0.25) == np.inf
+    assert tie_threshold(3.0, 0.0) == 3.0
+    assert tie_threshold(0.0, 1.0) < 0
     for square in (1, 2, 3, 1000, 255**2 * 1000):
         # As rounded, too: the k-th may be this far, and nearer ones are let in.
         for threshold in (square**0.5, square**0.5 * (1 - 1e-15)):
-            assert (square - 1) ** 0.5 < latecomers(threshold, 1.0) < square**0.5
-    assert latecomers(2.0**0.5 / 8, 1 / 64) == pytest.approx(1.5**0.5 / 8)
+            assert (square - 1) ** 0.5 < tie_threshold(threshold, 1.0) < square**0.5
+    assert tie_threshold(2.0**0.5 / 8, 1 / 64) == pytest.approx(1.5**0.5 / 8)

@@ -1,4 +1,4 @@
-"""Compiled code on disk, and all else that we know of Numba's inside.
+"""Compiled code on disk.
 
 Numba's own cache gives up where no folder can be written or the disk is full, and loads
 whatever bytes its files hold, as pickles and as machine code. This one puts a checksum
@@ -6,15 +6,8 @@ before them, of the code and of all that it depends on. A file that does not mat
 whatever reason, is as good as none: the function is compiled and the file written
 again. What cannot be written costs a warning, and time in the next process.
 
-These names are private to Numba (0.61 to 0.68) and llvmlite. If one moves, the backend
-cannot be imported, or the tests of the cache and of forks fail:
-
-- ``FunctionCache``: drives a ``CompileResultCacheImpl``, which chooses a folder by its
-  list of ``_CacheLocator``, and a `_cache_file` with ``load`` and ``save``;
-- ``dumps``: pickles what the first of them hands over;
-- ``Dispatcher._cache``: where a compiled function looks for its cache;
-- ``global_compiler_lock``: held by the thread that compiles;
-- ``llvmlite.binding.ffi.lib._lock``: held in each call of LLVM.
+A ``FunctionCache`` of Numba drives a ``CompileResultCacheImpl``, which chooses a folder
+by its list of locators, and a `_cache_file` with ``load`` and ``save``.
 """
 
 from __future__ import annotations
@@ -32,11 +25,16 @@ from pathlib import Path
 import llvmlite
 import numba
 import numpy as np
-from llvmlite.binding import ffi
-from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.serialize import dumps
 
+from sklearn_ann._cpu._numba import (
+    CacheLocator,
+    CompileResultCacheImpl,
+    FunctionCache,
+    dumps,
+    global_compiler_lock,
+    llvm_lock,
+    use_cache,
+)
 from sklearn_ann._forks import hold_over_forks
 
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
@@ -63,7 +61,7 @@ def keep_on_disk(dispatcher):
         The same.
     """
     try:
-        dispatcher._cache = _KernelCache(dispatcher.py_func)
+        use_cache(dispatcher, _KernelCache(dispatcher.py_func))
     except (RuntimeError, OSError) as error:
         _warn_once(
             "No folder was found for the compiled code of sklearn_ann, so that each "
@@ -113,7 +111,7 @@ def private_folder():
     return folder
 
 
-class _PrivateLocator(_CacheLocator):
+class _PrivateLocator(CacheLocator):
     """Files in the private folder, where none of Numba's own places will do."""
 
     def __init__(self, py_func, py_file):
@@ -238,4 +236,4 @@ class _CheckedFiles:
 # The first is held throughout a compilation, the second in each call of LLVM, also in
 # those that compile nothing.
 hold_over_forks(global_compiler_lock)
-hold_over_forks(ffi.lib._lock)
+hold_over_forks(llvm_lock)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sklearn_ann._cpu._ir import (
@@ -19,6 +18,7 @@ from sklearn_ann._cpu._ir import (
     pointer,
     row_of,
 )
+from sklearn_ann._cpu._numba import cgutils
 
 # How many rows ahead of their turn rows of a scattered walk are fetched into the cache.
 AHEAD = 6

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+
+from sklearn_ann._cpu._numba import cgutils
 
 I8, I16, I32, I64 = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 FLOAT, DOUBLE = ir.FloatType(), ir.DoubleType()
@@ -69,12 +70,12 @@ def fold(builder, vector, combine):
     while width > 1:
         width //= 2
         undefined = ir.Constant(vector.type, ir.Undefined)
-        lanes = range(width), range(width, 2 * width)
+        halves = range(width), range(width, 2 * width)
         low, high = (
             builder.shuffle_vector(
                 vector, undefined, ir.Constant(ir.VectorType(I32, width), list(half))
             )
-            for half in lanes
+            for half in halves
         )
         vector = combine(low, high)
     return builder.extract_element(vector, ir.Constant(I32, 0))

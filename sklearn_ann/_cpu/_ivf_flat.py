@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._filter import encode_queries
+from sklearn_ann._cpu._candidates import capacity
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._knn import (
-    capacity,
-    collect,
-    finish,
-    knn_block,
-    limit_threads,
-    split_queries,
-)
+from sklearn_ann._cpu._knn import collect, finish, knn_block
+from sklearn_ann._cpu._lists import chain, group_by_list
 from sklearn_ann._cpu._radius import radius_in_panels
-from sklearn_ann._cpu._simd import TILE
+from sklearn_ann._cpu._schedule import limit_threads, split_queries
+from sklearn_ann._cpu._sq8_block import encode_queries
+from sklearn_ann._cpu._sq8_simd import TILE
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import read_only
 
@@ -33,23 +29,7 @@ _SHARED = 1.0
 
 
 @jit
-def chain(probes, lists):
-    """The panels of some lists, one list after the other."""
-    n_panels = 0
-    for probe in probes:
-        if probe >= 0:
-            n_panels += lists.offsets[probe + 1] - lists.offsets[probe]
-    panels, at = np.empty(n_panels, np.int64), 0
-    for probe in probes:
-        if probe >= 0:
-            first, last = lists.offsets[probe], lists.offsets[probe + 1]
-            panels[at : at + last - first] = lists.panels[first:last]
-            at += last - first
-    return panels
-
-
-@jit
-def _scan_queries(
+def _scan_flat_by_query(
     start,    # IN   int            first query
     stop,     # IN   int            one past the last
     Q,        # IN   (nq, d)        float
@@ -59,42 +39,14 @@ def _scan_queries(
     sqdists,  # OUT  (nq, k)        float64
     ids,      # OUT  (nq, k)        int64
 ):
+    """The lists of one query after the other."""
     for i in range(start, stop):
         panels = chain(probes[i], lists)
         knn_block(i, i + 1, panels, Q, rows, sqdists, ids)
 
 
 @jit
-def group_by_list(probes, nlist):
-    """The lists that are probed; which queries probe each, and by what rank.
-
-    List number ``lists[n]`` is probed by the queries ``members[starts[n]]`` up to
-    ``starts[n + 1]``.
-    """
-    if probes.shape[0] == 1:
-        ranks = np.flatnonzero(probes[0] >= 0)
-        starts = np.arange(len(ranks) + 1)
-        return probes[0][ranks], starts, np.zeros(len(ranks), np.int64), ranks
-    ends = np.zeros(nlist + 1, np.int64)
-    for i in range(probes.shape[0]):
-        for probe in probes[i]:
-            ends[probe + 1] += 1
-    ends[0] = 0
-    lists = np.flatnonzero(ends[1:])
-    ends = np.cumsum(ends)
-    starts = np.append(ends[lists], ends[-1])
-    members, ranks = np.empty((2, ends[-1]), np.int64)
-    for i in range(probes.shape[0]):
-        for rank in range(probes.shape[1]):
-            probe = probes[i, rank]
-            if probe >= 0:
-                members[ends[probe]], ranks[ends[probe]] = i, rank
-                ends[probe] += 1
-    return lists, starts, members, ranks
-
-
-@jit
-def _scan_lists(
+def _scan_flat_by_list(
     start,    # IN   int            first query
     stop,     # IN   int            one past the last
     Q,        # IN   (nq, d)        float
@@ -104,25 +56,28 @@ def _scan_lists(
     sqdists,  # OUT  (nq, k)        float64
     ids,      # OUT  (nq, k)        int64
 ):
+    """Each list once, for all the queries of the block that probe it."""
     k, n = sqdists.shape[1], stop - start
-    scratch = np.empty(capacity(k))
-    block = encode_queries(start, stop, Q, rows, len(scratch))
+    exact = np.empty(capacity(k))
+    block = encode_queries(start, stop, Q, rows, len(exact))
+    # Taken out of their tuples once, see ``filter_panels``.
     block_codes, block_biases = block.codes, block.biases
     panels, offsets = lists.panels, lists.offsets
-    grouped = group_by_list(probes[start:stop], len(offsets) - 1)
-    probed, starts, all_members, _ = grouped
+    list_numbers, starts, members_of_all, _ = group_by_list(
+        probes[start:stop], len(offsets) - 1
+    )
     # The members' codes side by side, as the tile wants them.
     codes = np.zeros((n + TILE, *block_codes.shape[1:]), np.int8)
     biases = np.zeros(n + TILE, np.int32)
-    for n_before in range(len(probed)):
-        probe = probed[n_before]
-        members = all_members[starts[n_before] : starts[n_before + 1]]
+    for nth in range(len(list_numbers)):
+        list_number = list_numbers[nth]
+        members = members_of_all[starts[nth] : starts[nth + 1]]
         for j in range(len(members)):
             codes[j] = block_codes[members[j]]
             biases[j] = block_biases[members[j]]
-        in_list = panels[offsets[probe] : offsets[probe + 1]]
-        collect(in_list, members, codes, biases, start, k, Q, rows, block, scratch)
-    finish(start, np.arange(n), Q, rows, block, scratch, sqdists, ids)
+        in_list = panels[offsets[list_number] : offsets[list_number + 1]]
+        collect(in_list, members, codes, biases, start, k, Q, rows, block, exact)
+    finish(start, np.arange(n), Q, rows, block, exact, sqdists, ids)
 
 
 def scan_ivf_flat(Q, index, probes, k, n_threads):
@@ -148,11 +103,11 @@ def scan_ivf_flat(Q, index, probes, k, n_threads):
     Q, probes = read_only(Q), read_only(probes)
     (nq, d), nlist = Q.shape, len(index.lists.sizes)
     sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
-    per_query = index.rows.codes.size * probes.shape[1] // nlist
-    n_threads = limit_threads(n_threads, nq, per_query)
+    n_products = index.rows.codes.size * probes.shape[1] // nlist
+    n_threads = limit_threads(n_threads, nq, n_products)
     blocks = split_queries(nq, d, k, n_threads, _BLOCK_BYTES)
     n_shared = probes.size / len(blocks) / nlist
-    scan = _scan_lists if n_shared > _SHARED else _scan_queries
+    scan = _scan_flat_by_list if n_shared > _SHARED else _scan_flat_by_query
     run_blocks(
         lambda start, stop: scan(
             start, stop, Q, probes, index.lists, index.rows, sqdists, ids
@@ -168,9 +123,6 @@ def radius_ivf_flat(Q, index, probes, sqradius, with_sqdists, n_threads):
 
     Parameters and returns as those of ``radius``, `probes` as in ``scan_ivf_flat``.
     """
-    blocks = [
-        (i, i + 1, chain(read_only(probes[i]), index.lists)) for i in range(len(Q))
-    ]
-    return radius_in_panels(
-        Q, index.rows, blocks, sqradius, with_sqdists, n_threads
-    )
+    chains = (chain(read_only(probes[i]), index.lists) for i in range(len(Q)))
+    blocks = [(i, i + 1, panels) for i, panels in enumerate(chains)]
+    return radius_in_panels(Q, index.rows, blocks, sqradius, with_sqdists, n_threads)

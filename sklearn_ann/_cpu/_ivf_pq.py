@@ -18,17 +18,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._bits import lowest_bit
 from sklearn_ann._cpu._distance import prefetch, sqdist
-from sklearn_ann._cpu._ivf_flat import chain, group_by_list
 from sklearn_ann._cpu._jit import inlined_jit, jit
-from sklearn_ann._cpu._knn import capacity, limit_threads, split_queries
+from sklearn_ann._cpu._lists import chain, group_by_list
 from sklearn_ann._cpu._pq_block import (
-    Scratch,
     certain_first,
     empty_block,
+    empty_scratch,
     make_room,
-    measure,
-    shrink,
+    measure_pq,
+    shrink_pq,
 )
 from sklearn_ann._cpu._pq_codes import decode_pq
 from sklearn_ann._cpu._pq_simd import (
@@ -38,7 +38,8 @@ from sklearn_ann._cpu._pq_simd import (
     sums_within,
 )
 from sklearn_ann._cpu._pq_tables import fill_tables, half_bits
-from sklearn_ann._cpu._simd import lowest_bit
+from sklearn_ann._cpu._rounding import limit_of
+from sklearn_ann._cpu._schedule import limit_threads, split_queries
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 
@@ -59,54 +60,55 @@ def _limit(threshold, base, error):
     """What ``sums_within`` compares with, where `base` is part of the distance."""
     if threshold == np.inf:
         return np.float32(_NO_LIMIT)
-    limit = threshold - base + error
-    return np.float32(limit + 1e-6 * abs(limit) + 1e-30)
+    return limit_of(threshold - base + error)
 
 
 @inlined_jit
-def _add_lows(
-    mask,       # IN   uint64             rows of the panel that are wanted
-    panel,      # IN   int
-    codes,      # IN   (n_panels, m, 64)  uint8
-    is_paired,  # IN   bool
-    lows,       # IN   (n, m, 256)        uint8
-    i,          # IN   int
-    sums,       # OUT  (1, 64)            uint16
+def _sum_lower_halves(
+    mask,          # IN   uint64             rows of the panel that are wanted
+    panel,         # IN   int
+    codes,         # IN   (n_panels, m, 64)  uint8
+    is_paired,     # IN   bool
+    lower_halves,  # IN   (n, m, 256)        uint8
+    i,             # IN   int                query of the block
+    sums,          # OUT  (1, 64)            uint16
 ):
     """Sums of the lower halves of entries."""
     if HAS_PERMUTE or (SPLITS_PAIRS and is_paired):
-        sum_entries(codes, (panel,), is_paired, lows, i, sums)
+        sum_entries(codes, (panel,), is_paired, lower_halves, i, sums)
         return
     while mask != 0:
         lane = lowest_bit(mask)
         mask &= mask - np.uint64(1)
         total = np.uint32(0)
         for j in range(codes.shape[1]):
-            total += lows[i, j, codes[panel, j, lane]]
+            total += lower_halves[i, j, codes[panel, j, lane]]
         sums[0, lane] = total
 
 
 @inlined_jit
 def _append(
-    mask,       # IN   uint64               rows of the panel to look at
-    panel,      # IN   int
-    lowest,     # IN   float                what they have in common
-    step,       # IN   float32
-    bits,       # IN   int                  of half an entry
-    high_sums,  # IN   (64,)                uint16
-    low_sums,   # IN   (64,)                uint16
-    row_terms,      # IN   (n_panels * 64,)     float32
-    threshold,  # IN   float
-    i,          # IN   int                  query of the block
-    values,     # OUT  (n, capacity)        float64  those that do not exceed it
-    positions,  # OUT  (n, capacity)        int64
-    count,      # IN   int                  how many of these are there
+    mask,        # IN   uint64             rows of the panel to look at
+    panel,       # IN   int
+    lowest,      # IN   float              what they have in common
+    step,        # IN   float32
+    bits,        # IN   int                of half an entry
+    upper_sums,  # IN   (2, 64)            uint16
+    part,        # IN   int                which of the two panels this is
+    lower_sums,  # IN   (1, 64)            uint16
+    row_terms,   # IN   (n_panels * 64,)   float32
+    threshold,   # IN   float
+    i,           # IN   int                query of the block
+    values,      # OUT  (n, capacity)      float64  those that do not exceed it
+    positions,   # OUT  (n, capacity)      int64
+    count,       # IN   int                how many of these are there
 ):
     """Append rows of a panel to the candidates of a query; their new number."""
     while mask != 0:
         lane = lowest_bit(mask)
         mask &= mask - np.uint64(1)
-        steps = (np.int64(high_sums[lane]) << bits) + np.int64(low_sums[lane])
+        steps = np.int64(upper_sums[part, lane]) << bits
+        steps += np.int64(lower_sums[0, lane])
         value = lowest + np.float64(row_terms[panel * PANEL + lane])
         value += np.float64(step) * np.float64(steps)
         if value <= threshold:
@@ -116,58 +118,88 @@ def _append(
     return count
 
 
+@inlined_jit
+def _scan_panel(
+    panel,         # IN     int
+    following,     # IN     int                the panel behind it
+    part,          # IN     int                0: the first of these two, 1: the second
+    codes,         # IN     (n_panels, m, 64)  uint8
+    is_paired,     # IN     bool
+    row_terms,     # IN     (n_panels * 64,)   float32
+    upper_halves,  # IN     (n, m, 256)        uint8
+    lower_halves,  # IN     (n, m, 256)        uint8
+    bits,          # IN     int                of half an entry
+    upper_sums,    # INOUT  (2, 64)            uint16  of both panels, for part 1
+    lower_sums,    # OUT    (1, 64)            uint16
+    i,             # IN     int                query of the block
+    lowest,        # IN     float              what all rows have in common
+    step,          # IN     float32
+    threshold,     # IN     float
+    limit,         # IN     float32            the same for ``sums_within``
+    values,        # OUT    (n, capacity)      float64
+    positions,     # OUT    (n, capacity)      int64
+    count,         # IN     int                candidates that are there
+):
+    """Append the candidates of a query in a panel; their new number."""
+    if part == 0:
+        sum_entries(codes, (panel, following), is_paired, upper_halves, i, upper_sums)
+    upper_step = step * np.float32(1 << bits)
+    mask = sums_within(upper_sums, part, row_terms, panel, upper_step, limit)
+    if mask == 0:
+        return count
+    _sum_lower_halves(mask, panel, codes, is_paired, lower_halves, i, lower_sums)
+    return _append(
+        mask, panel, lowest, step, bits, upper_sums, part, lower_sums, row_terms,
+        threshold, i, values, positions, count,
+    )
+
+
 @jit
-def _scan_lists(
-    start,    # IN       int              first query of the block
-    ranked,   # IN       (n, n_ranks)     int64    lists to search; -1: none
-    sqdists,  # IN       (n, n_ranks)     float64  squared distances to their centroids
-    k,        # IN       int
-    Q,        # IN       (nq, d)          float
-    index,    # IN       IVFPQIndex
-    block,    # INOUT    Block
-    scratch,  # SCRATCH  Scratch
+def _scan_pq_by_list(
+    start,          # IN       int           first query of the block
+    probes,         # IN       (n, nprobe)   int64    lists to search; -1: none
+    probe_sqdists,  # IN       (n, nprobe)   float64  of their centroids
+    k,              # IN       int
+    Q,              # IN       (nq, d)       float
+    index,          # IN       IVFPQIndex
+    block,          # INOUT    PQBlock
+    scratch,        # SCRATCH  PQScratch
 ):
     """Bring the candidates of all queries up to date with these lists, list by list."""
     # Taken out of their tuples once, see ``filter_panels``.
     panels, offsets = index.lists.panels, index.lists.offsets
     codes, row_terms, is_paired = index.codes, index.row_terms, index.is_paired
-    highs, lows, steps, bases, errors, thresholds = block[:6]
-    counts, marks, values, positions = block[6:]
-    sums, low_sums = scratch.sums, scratch.low_sums
+    upper_halves, lower_halves = block.upper_halves, block.lower_halves
+    steps, bases, errors = block.steps, block.bases, block.errors
+    thresholds, counts, full_at = block.thresholds, block.counts, block.full_at
+    values, positions = block.values, block.positions
+    upper_sums, lower_sums = scratch.upper_sums, scratch.lower_sums
     by_panel, bits = row_terms.reshape(-1, PANEL), half_bits(codes.shape[1], is_paired)
-    lists, starts, members, ranks = group_by_list(ranked, len(offsets) - 1)
-    for n_before in range(len(lists)):
-        probe, ahead = lists[n_before], lists[min(n_before + 1, len(lists) - 1)]
-        first, last = offsets[probe], offsets[probe + 1] - 1
-        fetched, n_queries = offsets[ahead], starts[n_before + 1] - starts[n_before]
-        for at in range(starts[n_before], starts[n_before + 1]):
+    list_numbers, starts, members, ranks = group_by_list(probes, len(offsets) - 1)
+    for nth in range(len(list_numbers)):
+        first, last = offsets[list_numbers[nth]], offsets[list_numbers[nth] + 1] - 1
+        ahead = list_numbers[min(nth + 1, len(list_numbers) - 1)]
+        fetched, n_ahead = offsets[ahead], offsets[ahead + 1] - offsets[ahead]
+        n_queries = starts[nth + 1] - starts[nth]
+        for at in range(starts[nth], starts[nth + 1]):
             i = members[at]
-            lowest, step, count = sqdists[i, ranks[at]] + bases[i], steps[i], counts[i]
-            threshold, step_of_highs = thresholds[i], step * np.float32(1 << bits)
+            lowest, step = probe_sqdists[i, ranks[at]] + bases[i], steps[i]
+            threshold, count = thresholds[i], counts[i]
             limit = _limit(threshold, lowest, errors[i])
             # Each query brings its share of the next list into the cache.
-            share = offsets[ahead + 1] - offsets[ahead]
-            share = share * (at + 1 - starts[n_before]) // n_queries
-            until = offsets[ahead] + share
+            until = offsets[ahead] + n_ahead * (at + 1 - starts[nth]) // n_queries
             for place in range(first, last + 1):
-                panel, part = panels[place], (place - first) % 2
+                panel, following = panels[place], panels[min(place + 1, last)]
                 if fetched < until:
                     prefetch(codes, panels[fetched])
                     prefetch(by_panel, panels[fetched])
                     fetched += 1
-                if part == 0:
-                    pair = panel, panels[min(place + 1, last)]
-                    sum_entries(codes, pair, is_paired, highs, i, sums)
-                mask = sums_within(sums, part, row_terms, panel, step_of_highs, limit)
-                if mask == 0:
-                    continue
-                _add_lows(mask, panel, codes, is_paired, lows, i, low_sums)
-                count = _append(
-                    *(mask, panel, lowest, step, bits, sums[part], low_sums[0]),
-                    row_terms,
-                    *(threshold, i, values, positions, count),
+                count = _scan_panel(
+                    panel, following, (place - first) % 2, codes, is_paired, row_terms,
+                    upper_halves, lower_halves, bits, upper_sums, lower_sums,
+                    i, lowest, step, threshold, limit, values, positions, count,
                 )
-                if count > marks[i]:
+                if count > full_at[i]:
                     counts[i] = count
                     make_room(block, i, k, start + i, Q, index, scratch)
                     threshold, count = thresholds[i], counts[i]
@@ -177,25 +209,23 @@ def _scan_lists(
 
 @jit
 def _scan_block(
-    start,      # IN   int           first query
-    stop,       # IN   int           one past the last
-    Q,          # IN   (nq, d)       float
-    probes,     # IN   (nq, nprobe)  int64    lists to search; -1: none
-    probe_sqdists,  # IN  (nq, nprobe)  float64  of their centroids
-    index,      # IN   IVFPQIndex
-    is_sorted,  # IN   bool          if not: ids in any order, and no distances
-    sqdists,    # OUT  (nq, k)       float64  or (0, k)
-    ids,        # OUT  (nq, k)       int64
+    start,          # IN   int           first query
+    stop,           # IN   int           one past the last
+    Q,              # IN   (nq, d)       float
+    probes,         # IN   (nq, nprobe)  int64    lists to search; -1: none
+    probe_sqdists,  # IN   (nq, nprobe)  float64  of their centroids
+    index,          # IN   IVFPQIndex
+    is_sorted,      # IN   bool          if not: ids in any order, and no distances
+    sqdists,        # OUT  (nq, k)       float64  or (0, k)
+    ids,            # OUT  (nq, k)       int64
 ):
     n, k = stop - start, ids.shape[1]
     block, all_ids = empty_block(n, len(index.codebooks_t), k), index.ids
-    scratch = Scratch(
-        np.empty((2, PANEL), np.uint16),
-        np.empty((1, PANEL), np.uint16),
-        np.empty((1, Q.shape[1])),
-        np.empty(capacity(k), np.int64),
+    scratch = empty_scratch(Q.shape[1], k)
+    fill_tables(
+        start, Q, index, block.upper_halves, block.lower_halves,
+        block.steps, block.bases, block.errors,
     )
-    fill_tables(start, Q, index, *block[:5])
     for i in range(n):
         farthest = 0.0
         for rank in range(probes.shape[1]):
@@ -205,13 +235,16 @@ def _scan_block(
         block.errors[i] += 2.0**-53 * (Q.shape[1] + 64) * farthest
     # The nearest list of each query first: it lowers the threshold most.
     for first, last in ((0, 1), (1, probes.shape[1])):
-        ranked = probes[start:stop, first:last]
-        sqdists_ = probe_sqdists[start:stop, first:last]
-        _scan_lists(start, ranked, sqdists_, k, Q, index, block, scratch)
+        _scan_pq_by_list(
+            start,
+            probes[start:stop, first:last],
+            probe_sqdists[start:stop, first:last],
+            k, Q, index, block, scratch,
+        )
     for i in range(n):
-        shrink(block, i, k)
+        shrink_pq(block, i, k)
         first = 0 if is_sorted else certain_first(block, i, k)
-        measure(block, i, k, first, start + i, Q, index, scratch)
+        measure_pq(block, i, k, first, start + i, Q, index, scratch)
         for c in range(k):
             is_found = c < block.counts[i]
             if is_sorted:
@@ -254,14 +287,16 @@ def candidates_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
 
 
 def _scan(Q, index, probes, probe_sqdists, k, n_threads, is_sorted):
-    args = read_only(Q), read_only(probes), read_only(probe_sqdists), index, is_sorted
+    Q, probes, probe_sqdists = map(read_only, (Q, probes, probe_sqdists))
     nq, m = len(Q), len(index.codebooks_t)
     sqdists, ids = np.empty((nq * is_sorted, k)), np.empty((nq, k), np.int64)
     n_codes = index.codes.size * probes.shape[1] // len(index.lists.sizes)
     n_products = n_codes * _PER_CODE + index.codebooks_t.size * _PER_ENTRY
     n_threads = limit_threads(n_threads, nq, n_products)
     run_blocks(
-        lambda start, stop: _scan_block(start, stop, *args, sqdists, ids),
+        lambda start, stop: _scan_block(
+            start, stop, Q, probes, probe_sqdists, index, is_sorted, sqdists, ids
+        ),
         split_queries(nq, m * CODEWORDS, k, n_threads, _TABLE_BYTES),
         n_threads,
     )

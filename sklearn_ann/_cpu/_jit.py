@@ -17,8 +17,8 @@ if numba.config.DISABLE_JIT:
 def jit(function, **options):
     """Compile a kernel at its first call; later processes load the machine code."""
     # nogil:  the thread pool of ``_threads`` runs kernels side by side.
-    # No fastmath: the bounds of ``_sq8`` hold for IEEE arithmetic in the order that is
-    # written, and exact distances must not depend on how a loop was vectorised.
+    # No fastmath: bounds hold for IEEE arithmetic in the order that is written, and
+    # exact distances must not depend on how a loop was vectorised.
     # Never ``parallel=True``: Numba's workqueue layer aborts the process when two
     # Python threads call it, and GNU OpenMP does so after a fork.
     compiled = numba.njit(nogil=True, error_model="numpy", **options)

@@ -9,28 +9,45 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._bits import lowest_bit
 from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
-from sklearn_ann._cpu._filter import encode_queries, set_threshold
-from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._simd import TILE, dot_tile, lowest_bit, lowest_bound, survivors
+from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._rounding import UNDERFLOW, float32_rounding, nudged_up
+from sklearn_ann._cpu._sq8_block import encode_queries, set_threshold
+from sklearn_ann._cpu._sq8_simd import TILE, dot_tile, lowest_bound, survivors
 from sklearn_ann._cpu._threads import cut, run_blocks, split
-from sklearn_ann._layout import PANEL, ROUNDING, read_only
+from sklearn_ann._layout import PANEL, read_only
 
 # Rows that are encoded together.
 _BLOCK = 64 * TILE
 
 
 @jit
-def _upper_bound(low, query_sqnorm, query_error, largest_error, fuzz):
-    """An upper bound of the distance of the row that has the lowest bound, in units.
+def _largest_of(
+    scales,   # IN  (n_panels * 64,)  float32
+    sqnorms,  # IN  (n_panels * 64,)  float32  -inf: a centroid without codes
+    nlist,    # IN  int
+):
+    """The largest scale of a centroid, and the largest magnitude of a sqnorm."""
+    largest_scale, largest_sqnorm = 0.0, 0.0
+    for c in range(nlist):
+        largest_scale = max(largest_scale, np.float64(scales[c]))
+        if sqnorms[c] > -np.inf:
+            largest_sqnorm = max(largest_sqnorm, abs(np.float64(sqnorms[c])))
+    return largest_scale, largest_sqnorm
 
-    `low` is what ``survivors`` compares, |q' - x'|^2 - |q'|^2 - error(x)^2 but for its
-    roundings, which `fuzz` exceeds.
+
+@jit
+def _upper_bound(lowest, query_sqnorm, query_error, largest_error, rounding):
+    """An upper bound of the distance of the centroid with the lowest bound, in units.
+
+    `lowest` is what ``survivors`` compares, |q' - x'|^2 - |q'|^2 - error(x)^2 but for
+    its roundings, which `rounding` exceeds.
     """
-    if not -np.inf < low < np.inf:
+    if not -np.inf < lowest < np.inf:
         return np.inf
-    square = np.float64(low) + query_sqnorm + largest_error**2 + fuzz
-    root = np.sqrt(max(square, 0.0) + 1e-30) * (1 + 1e-12)
+    square = np.float64(lowest) + query_sqnorm + largest_error**2 + rounding
+    root = nudged_up(np.sqrt(max(square, 0.0) + UNDERFLOW))
     return root + query_error + largest_error
 
 
@@ -45,6 +62,37 @@ def _gather(start, stop, X, rows):
     return gathered
 
 
+@inlined_jit
+def _nearest_centroid(
+    ceiling,    # IN  float32             higher bounds have no survivor
+    lowest,     # IN  (n_panels,)         float32  lowest bound of each panel
+    dots,       # IN  (n_panels, 4, 64)   int32
+    j,          # IN  int                 place of the row in its tile
+    factor,     # IN  float32             arguments of ``survivors``
+    base,       # IN  float32
+    limit,      # IN  float32
+    scales,     # IN  (n_panels * 64,)    float32
+    sqnorms,    # IN  (n_panels * 64,)    float32
+    centroids,  # IN  (nlist, d)          float
+    X,          # IN  (n, d)              float
+    i,          # IN  int                 row of X
+):
+    """Measure the centroids that survive; the nearest one and its squared distance."""
+    label, nearest = 0, np.inf
+    for panel in range(len(lowest)):
+        if lowest[panel] > ceiling:
+            continue
+        mask = survivors(dots[panel], scales, sqnorms, j, panel, factor, base, limit)
+        while mask != 0:
+            c = panel * PANEL + lowest_bit(mask)
+            mask &= mask - np.uint64(1)
+            if sqnorms[c] < np.inf:
+                exact = sqdist(centroids, c, X, i)
+                if exact < nearest:
+                    label, nearest = c, exact
+    return label, nearest
+
+
 @jit
 def _assign(
     start,    # IN   int      first of the rows to assign
@@ -56,51 +104,40 @@ def _assign(
     sqdists,  # OUT  (m,)     float64
 ):
     block_rows = _gather(start, stop, X, rows)
-    centroids, _, codes, scales, sqnorms, _, error_ratio, _, _ = index
-    n_panels = codes.shape[0]
     block = encode_queries(0, stop - start, block_rows, index, 0)
-    dots = np.empty((n_panels, TILE, PANEL), np.int32)
-    largest_scale, largest_sqnorm = 0.0, 0.0
-    for c in range(len(centroids)):
-        largest_scale = max(largest_scale, np.float64(scales[c]))
-        if sqnorms[c] > -np.inf:
-            largest_sqnorm = max(largest_sqnorm, abs(np.float64(sqnorms[c])))
-    largest_error = error_ratio * largest_scale
-    lows = np.empty(n_panels, np.float32)
+    # Taken out of their tuples once, see ``filter_panels``.
+    centroids, error_ratio = index.X, index.error_ratio
+    codes, scales, sqnorms = index.codes, index.scales, index.sqnorms
     queries, biases, factors = block.codes, block.biases, block.factors
     bases, limits = block.bases, block.limits
     query_sqnorms, query_errors = block.sqnorms, block.errors
+    n_panels = codes.shape[0]
+    dots = np.empty((n_panels, TILE, PANEL), np.int32)
+    lowest_of_panels = np.empty(n_panels, np.float32)
+    largest_scale, largest_sqnorm = _largest_of(scales, sqnorms, len(centroids))
+    largest_error = error_ratio * largest_scale
     for tile in range(0, stop - start, TILE):
         for panel in range(n_panels):
             dot_tile(codes, panel, queries, tile, biases, dots[panel])
         for j in range(min(TILE, stop - start - tile)):
-            i = tile + j
-            low = np.float32(np.inf)
+            i, lowest = tile + j, np.float32(np.inf)
             for panel in range(n_panels):
-                args = j, panel, factors[i]
-                lows[panel] = lowest_bound(dots[panel], scales, sqnorms, *args)
-                low = min(low, lows[panel])
+                lowest_of_panels[panel] = lowest_bound(
+                    dots[panel], scales, sqnorms, j, panel, factors[i]
+                )
+                lowest = min(lowest, lowest_of_panels[panel])
             terms = largest_sqnorm + query_sqnorms[i] + 2 * largest_error**2
-            fuzz = 8 * ROUNDING * terms
-            args = query_sqnorms[i], query_errors[i], largest_error, fuzz
-            set_threshold(block, i, _upper_bound(low, *args), error_ratio)
+            rounding = float32_rounding(8, terms)
+            threshold = _upper_bound(
+                lowest, query_sqnorms[i], query_errors[i], largest_error, rounding
+            )
+            set_threshold(block, i, threshold, error_ratio)
             # No panel whose bounds all exceed it has a survivor.
-            ceiling = np.float32(limits[i] + largest_scale * bases[i] + fuzz)
-            label, nearest = 0, np.inf
-            for panel in range(n_panels):
-                if lows[panel] > ceiling:
-                    continue
-                args = j, panel, factors[i], bases[i], limits[i]
-                mask = survivors(dots[panel], scales, sqnorms, *args)
-                while mask != 0:
-                    c = panel * PANEL + lowest_bit(mask)
-                    mask &= mask - np.uint64(1)
-                    if sqnorms[c] < np.inf:
-                        exact = sqdist(centroids, c, block_rows, i)
-                        if exact < nearest:
-                            label, nearest = c, exact
-            labels[start + i] = label
-            sqdists[start + i] = nearest
+            ceiling = np.float32(limits[i] + largest_scale * bases[i] + rounding)
+            labels[start + i], sqdists[start + i] = _nearest_centroid(
+                ceiling, lowest_of_panels, dots, j, factors[i], bases[i], limits[i],
+                scales, sqnorms, centroids, block_rows, i,
+            )
 
 
 def assign(X, rows, index, n_threads):
@@ -133,7 +170,7 @@ def assign(X, rows, index, n_threads):
 
 
 @jit
-def _accumulate(
+def _accumulate_clusters(
     start,   # IN   int             first cluster
     stop,    # IN   int             one past the last
     X,       # IN   (n, d)          float
@@ -171,11 +208,13 @@ def accumulate_clusters(X, rows, order, starts, n_threads):
     -------
     sums : ndarray of shape (n_clusters, d), float64
     """
-    inputs = tuple(map(read_only, (X, rows, order, starts)))
+    X, rows, order, starts = map(read_only, (X, rows, order, starts))
     n_clusters = len(starts) - 1
     sums = np.empty((n_clusters, X.shape[1]))
     run_blocks(
-        lambda start, stop: _accumulate(start, stop, *inputs, sums),
+        lambda start, stop: _accumulate_clusters(
+            start, stop, X, rows, order, starts, sums
+        ),
         split(n_clusters, min(n_clusters, 8 * n_threads)),
         n_threads,
     )

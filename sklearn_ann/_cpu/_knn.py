@@ -1,31 +1,33 @@
 """Exact nearest neighbours: filter with the codes, measure what is left.
 
-The list of candidates is kept short: where k of them have an upper bound no larger than
-some distance, that is the new threshold, and those whose lower bound lies above it go.
-At the end those that remain are measured exactly.
+Few candidates are kept: where k of them have an upper bound no larger than some
+distance, this distance is the new threshold, and candidates whose lower bound lies
+above it go. At the end the search measures the remaining ones exactly.
 
 A row is dropped only when it is strictly further than k others, or as far, for certain,
 as k others with smaller numbers; all other ties are there to be resolved by row number.
-Data that defeats the bounds costs time, never a neighbour: a list that does not get
-shorter is measured, and only the k nearest stay.
+Data that defeats the bounds costs time, never a neighbour: candidates that do not get
+fewer are measured, and only the k nearest stay.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._candidates import capacity, growth
 from sklearn_ann._cpu._distance import prefetch, sqdist
-from sklearn_ann._cpu._filter import (
-    SLACK,
+from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._rounding import rounded_down, rounded_up
+from sklearn_ann._cpu._schedule import limit_threads, split_queries
+from sklearn_ann._cpu._sq8_block import (
     encode_queries,
-    filter_panels,
-    latecomers,
     set_threshold,
     threshold_terms,
+    tie_threshold,
 )
-from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._simd import TILE
-from sklearn_ann._cpu._threads import run_blocks, split
+from sklearn_ann._cpu._sq8_filter import filter_panels
+from sklearn_ann._cpu._sq8_simd import TILE
+from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._cpu._topk import (
     above_kth_smallest,
     is_after,
@@ -38,37 +40,34 @@ from sklearn_ann._layout import PANEL, read_only
 # Codes of the queries of a block stay in the L2 cache while the panels stream by.
 _BLOCK_BYTES = 2**18
 
-# Candidate lists of a block; they are touched at their ends only.
-_CANDIDATE_BYTES = 2**23
-
-# Below this many products per thread, about 0.3 ms, waking another thread up costs more
-# than it saves. A single query waits for memory: it takes as long as 8 out of a batch.
-# To encode a query and to choose its neighbours takes as long as some products too.
-_MIN_WORK = 2**27
-_QUERIES_PER_READ = 8
-_PRODUCTS_PER_QUERY = 2**19
-
 
 @jit
-def shrink(block, members, k, error_ratio):
-    """Lower the threshold of lists beyond their marks; drop candidates above it.
+def shrink_sq8(
+    block,        # INOUT  SQ8Block
+    members,      # IN     (n_members,)  int64  queries of the block to look at
+    k,            # IN     int
+    error_ratio,  # IN     float
+):
+    """Of more candidates than `full_at`, drop those above a lower threshold.
 
-    Only those of `members` are looked at. Returns whether some list has become too long
-    for another panel all the same.
+    Returns whether some query has no room for the candidates of another panel all the
+    same.
     """
     # Taken out of the tuple once, see ``filter_panels``.
-    _, _, _, sqnorms, errors, gaps, thresholds, _, bases, limits = block[:10]
-    counts, marks, lowers, uppers, rows = block[10:]
-    longest = lowers.shape[1] - PANEL
+    sqnorms, errors, sqdist_steps = block.sqnorms, block.errors, block.sqdist_steps
+    thresholds, bases, limits = block.thresholds, block.bases, block.limits
+    counts, full_at = block.counts, block.full_at
+    lowers, uppers, rows = block.lowers, block.uppers, block.rows
+    most = lowers.shape[1] - PANEL
     is_stuck = False
     for i in members:
         count = counts[i]
-        if count <= marks[i]:
+        if count <= full_at[i]:
             continue
         if count >= k:
             threshold = min(above_kth_smallest(uppers[i], count, k), thresholds[i])
             thresholds[i] = threshold
-            nearer = latecomers(threshold, gaps[i])
+            nearer = tie_threshold(threshold, sqdist_steps[i])
             bases[i], limits[i] = threshold_terms(
                 nearer, sqnorms[i], errors[i], error_ratio
             )
@@ -79,19 +78,24 @@ def shrink(block, members, k, error_ratio):
                 lowers[i, kept] = lower
                 uppers[i, kept] = uppers[i, c]
                 rows[i, kept] = rows[i, c]
-                kept += lower <= threshold * SLACK
+                kept += lower <= rounded_up(threshold)
             counts[i] = kept
-        marks[i] = counts[i] + growth(k)
-        is_stuck |= marks[i] > longest
+        full_at[i] = counts[i] + growth(k)
+        is_stuck |= full_at[i] > most
     return is_stuck
 
 
 @jit
-def _measure(block, i, k, Q, query, index, scratch):
-    """Measure the candidates of query i and keep the k nearest, in order.
-
-    The exact squared distances are left in `scratch`.
-    """
+def _measure_sq8(
+    block,    # INOUT  SQ8Block
+    i,        # IN     int        query of the block
+    k,        # IN     int
+    Q,        # IN     (nq, d)    float
+    query,    # IN     int        the same query, of all
+    index,    # IN     FlatIndex
+    exact,    # OUT    (capacity,)  float64  squared distances of the candidates
+):
+    """Measure the candidates of a query and keep the k nearest, in order."""
     X, lowers, uppers, rows = index.X, block.lowers[i], block.uppers[i], block.rows[i]
     kept, count, reach = 0, block.counts[i], np.inf
     for c in range(count):
@@ -99,32 +103,33 @@ def _measure(block, i, k, Q, query, index, scratch):
             continue
         if c + 1 < count:
             prefetch(X, rows[c + 1])
-        exact, row = sqdist(X, rows[c], Q, query), rows[c]
+        measured, row = sqdist(X, rows[c], Q, query), rows[c]
         # The k best so far are a heap. Of equally near rows most come in the order of
         # their numbers, so that one comparison is all that a late one costs.
         if kept < k:
-            scratch[kept], rows[kept] = exact, row
+            exact[kept], rows[kept] = measured, row
             kept += 1
             if kept < k:
                 continue
-            make_heap(scratch, rows, k)
-        elif is_after(scratch[0], rows[0], exact, row):
-            replace_root(scratch, rows, k, exact, row)
+            make_heap(exact, rows, k)
+        elif is_after(exact[0], rows[0], measured, row):
+            replace_root(exact, rows, k, measured, row)
         else:
             continue
-        reach = np.sqrt(scratch[0]) / index.unit * SLACK
-    sort_pairs(scratch, rows, kept)
+        reach = rounded_up(np.sqrt(exact[0]) / index.unit)
+    sort_pairs(exact, rows, kept)
     for c in range(kept):
-        distance = np.sqrt(scratch[c]) / index.unit
+        distance = np.sqrt(exact[c]) / index.unit
         # A square that overflows says nothing, where the bound before may have been
         # finite: a row that stays must not exceed the threshold of that.
-        lowers[c] = distance / SLACK if distance < np.inf else 0.0
-        uppers[c] = distance * SLACK
+        lowers[c] = rounded_down(distance) if distance < np.inf else 0.0
+        uppers[c] = rounded_up(distance)
     block.counts[i] = kept
-    block.marks[i] = kept + growth(k)
+    block.full_at[i] = kept + growth(k)
     if kept == k:
         threshold = min(uppers[k - 1], block.thresholds[i])
-        set_threshold(block, i, latecomers(threshold, block.gaps[i]), index.error_ratio)
+        nearer = tie_threshold(threshold, block.sqdist_steps[i])
+        set_threshold(block, i, nearer, index.error_ratio)
         block.thresholds[i] = threshold
 
 
@@ -138,19 +143,18 @@ def collect(
     k,        # IN     int
     Q,        # IN     (nq, d)             float
     index,    # IN     FlatIndex
-    block,    # INOUT  Block
-    scratch,  # SCRATCH (capacity,)        float64
+    block,    # INOUT  SQ8Block
+    exact,    # SCRATCH (capacity,)        float64
 ):
     """Bring the candidates of some queries up to date with some panels."""
     dots = np.empty((TILE, PANEL), np.int32)
-    at, longest = 0, len(scratch) - PANEL
+    at, most = 0, len(exact) - PANEL
     while at < len(panels):
-        args = block, index, k, dots
-        at = filter_panels(panels, at, members, codes, biases, *args)
-        if shrink(block, members, k, index.error_ratio):
+        at = filter_panels(panels, at, members, codes, biases, block, index, k, dots)
+        if shrink_sq8(block, members, k, index.error_ratio):
             for i in members:
-                if block.marks[i] > longest:
-                    _measure(block, i, k, Q, start + i, index, scratch)
+                if block.full_at[i] > most:
+                    _measure_sq8(block, i, k, Q, start + i, index, exact)
 
 
 @jit
@@ -159,20 +163,20 @@ def finish(
     members,  # IN     (n,)     int64  all of its queries
     Q,        # IN     (nq, d)  float
     index,    # IN     FlatIndex
-    block,    # INOUT  Block
-    scratch,  # SCRATCH (capacity,)  float64
+    block,    # INOUT  SQ8Block
+    exact,    # SCRATCH (capacity,)  float64
     sqdists,  # OUT    (nq, k)  float64  ascending
     ids,      # OUT    (nq, k)  int64    -1 where there is none
 ):
     """Measure what is left and write down the k nearest."""
     k = sqdists.shape[1]
-    block.marks[:] = -1
-    shrink(block, members, k, index.error_ratio)
+    block.full_at[:] = -1
+    shrink_sq8(block, members, k, index.error_ratio)
     for i in members:
-        _measure(block, i, k, Q, start + i, index, scratch)
+        _measure_sq8(block, i, k, Q, start + i, index, exact)
         found = block.counts[i]
         for c in range(k):
-            sqdists[start + i, c] = scratch[c] if c < found else np.inf
+            sqdists[start + i, c] = exact[c] if c < found else np.inf
             ids[start + i, c] = block.rows[i, c] if c < found else -1
 
 
@@ -188,24 +192,12 @@ def knn_block(
 ):
     """The k nearest rows, in these panels, of each query of a block."""
     k = sqdists.shape[1]
-    scratch = np.empty(capacity(k))
-    block = encode_queries(start, stop, Q, index, len(scratch))
+    exact = np.empty(capacity(k))
+    block = encode_queries(start, stop, Q, index, len(exact))
     members = np.arange(stop - start)
     codes, biases = block.codes, block.biases
-    collect(panels, members, codes, biases, start, k, Q, index, block, scratch)
-    finish(start, members, Q, index, block, scratch, sqdists, ids)
-
-
-@jit
-def growth(k):
-    """New candidates after which a list is shrunk: rarely for many, often for few."""
-    return k + 16
-
-
-@jit
-def capacity(k):
-    """Length of a list: neighbours, rows that bounds cannot tell from them, a panel."""
-    return 2 * k + 32 + growth(k) + PANEL
+    collect(panels, members, codes, biases, start, k, Q, index, block, exact)
+    finish(start, members, Q, index, block, exact, sqdists, ids)
 
 
 def knn(Q, index, k, n_threads):
@@ -241,23 +233,6 @@ def knn(Q, index, k, n_threads):
         n_threads,
     )
     return sqdists, ids
-
-
-def limit_threads(n_threads, nq, products_per_query):
-    """No more threads than have enough to do."""
-    products = products_per_query + _PRODUCTS_PER_QUERY
-    work = max(nq, _QUERIES_PER_READ) * products
-    return max(1, min(n_threads, work // _MIN_WORK))
-
-
-def split_queries(nq, query_bytes, k, n_threads, block_bytes):
-    """Blocks of queries, equally many for each thread, of so many bytes in the cache.
-
-    A query takes `query_bytes` of them. Lists of candidates are limited, too.
-    """
-    most = min(block_bytes // query_bytes, _CANDIDATE_BYTES // (24 * capacity(k)))
-    most = max(TILE, most // TILE * TILE)
-    return split(nq, -(-nq // (most * n_threads)) * n_threads)
 
 
 def _knn_over_rows(Q, panels, index, k, n_threads):

@@ -1,7 +1,7 @@
-"""Queries that are searched among codes: their tables and lists of candidates.
+"""Queries that are searched among codes: their tables and their candidates.
 
 A candidate has a *value*, its squared distance but for an error that is known to be
-small. Lists are shortened by it, and what values cannot tell apart is measured.
+small. Candidates are dropped by it, and what values cannot tell apart is measured.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_ann._cpu._candidates import capacity, growth
 from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
 from sklearn_ann._cpu._jit import inlined_jit, jit
-from sklearn_ann._cpu._knn import capacity, growth
 from sklearn_ann._cpu._pq_codes import decode_pq
 from sklearn_ann._cpu._topk import (
     above_kth_smallest,
@@ -25,46 +25,64 @@ from sklearn_ann._layout import CODEWORDS, PANEL
 _KEY = 2**31
 
 
-class Block(NamedTuple):
+class PQBlock(NamedTuple):
     """Queries with their tables and their candidates."""
 
-    highs: np.ndarray  # (n, m, 256)        uint8    -2 (q - z).codeword, in steps: its
-    lows: np.ndarray  # (n, m, 256)         uint8    upper and lower half; _pq_tables.py
-    steps: np.ndarray  # (n,)               float32
-    bases: np.ndarray  # (n,)               float64  what a sum of steps is added to
-    errors: np.ndarray  # (n,)              float64  of a value, at most
-    thresholds: np.ndarray  # (n,)          float64  values above it are no neighbours
-    counts: np.ndarray  # (n,)              int64    candidates
-    marks: np.ndarray  # (n,)               int64    how many are too many
-    values: np.ndarray  # (n, capacity)     float64  squared distances, but for errors
-    positions: np.ndarray  # (n, capacity)  int64
+    upper_halves: np.ndarray  # (n, m, 256)  uint8    of -2 (q - z).codeword, in steps
+    lower_halves: np.ndarray  # (n, m, 256)  uint8    of the same: see ``_pq_tables.py``
+    steps: np.ndarray  # (n,)                float32
+    bases: np.ndarray  # (n,)                float64  what a sum of steps is added to
+    errors: np.ndarray  # (n,)               float64  of a value, at most
+    thresholds: np.ndarray  # (n,)           float64  values above are no neighbours
+    counts: np.ndarray  # (n,)               int64    candidates
+    full_at: np.ndarray  # (n,)              int64    of more candidates some must go
+    values: np.ndarray  # (n, capacity)      float64  squared distances, but for errors
+    positions: np.ndarray  # (n, capacity)   int64
 
 
-class Scratch(NamedTuple):
-    sums: np.ndarray  # (2, 64)       uint16
-    low_sums: np.ndarray  # (1, 64)   uint16
-    decoded: np.ndarray  # (1, d)     float64
-    keys: np.ndarray  # (capacity,)   int64
+class PQScratch(NamedTuple):
+    """Memory for one query at a time."""
+
+    upper_sums: np.ndarray  # (2, 64)  uint16  of upper halves, for two panels
+    lower_sums: np.ndarray  # (1, 64)  uint16  of lower halves, for one
+    decoded: np.ndarray  # (1, d)      float64
+    keys: np.ndarray  # (capacity,)    int64
 
 
 @jit
 def empty_block(n, m, k):
-    return Block(
-        np.empty((n, m, CODEWORDS), np.uint8),
-        np.empty((n, m, CODEWORDS), np.uint8),
-        np.zeros(n, np.float32),
-        np.zeros(n),
-        np.zeros(n),
-        np.full(n, np.inf),
-        np.zeros(n, np.int64),
-        np.full(n, growth(k)),
-        np.empty((n, capacity(k))),
-        np.empty((n, capacity(k)), np.int64),
+    """A block of n queries without candidates; tables and steps are to be filled."""
+    return PQBlock(
+        upper_halves=np.empty((n, m, CODEWORDS), np.uint8),
+        lower_halves=np.empty((n, m, CODEWORDS), np.uint8),
+        steps=np.zeros(n, np.float32),
+        bases=np.zeros(n),
+        errors=np.zeros(n),
+        thresholds=np.full(n, np.inf),
+        counts=np.zeros(n, np.int64),
+        full_at=np.full(n, growth(k)),
+        values=np.empty((n, capacity(k))),
+        positions=np.empty((n, capacity(k)), np.int64),
+    )
+
+
+@jit
+def empty_scratch(d, k):
+    """Memory for queries of d features that want k candidates."""
+    return PQScratch(
+        upper_sums=np.empty((2, PANEL), np.uint16),
+        lower_sums=np.empty((1, PANEL), np.uint16),
+        decoded=np.empty((1, d)),
+        keys=np.empty(capacity(k), np.int64),
     )
 
 
 @inlined_jit
-def shrink(block, i, k):
+def shrink_pq(
+    block,  # INOUT  PQBlock
+    i,      # IN     int      query of the block
+    k,      # IN     int
+):
     """Lower the threshold to what k candidates do not exceed; drop those above."""
     values, positions, count = block.values[i], block.positions[i], block.counts[i]
     if count >= k:
@@ -77,11 +95,15 @@ def shrink(block, i, k):
             values[kept], positions[kept] = value, positions[c]
             kept += value <= threshold
         block.thresholds[i], block.counts[i] = threshold, kept
-    block.marks[i] = block.counts[i] + growth(k)
+    block.full_at[i] = block.counts[i] + growth(k)
 
 
 @jit
-def certain_first(block, i, k):
+def certain_first(
+    block,  # INOUT  PQBlock
+    i,      # IN     int      query of the block
+    k,      # IN     int
+):
     """Bring candidates that are surely among the k nearest forward; their number."""
     values, positions, count = block.values[i], block.positions[i], block.counts[i]
     below, certain = bracket_kth_smallest(values, count, k)[0], 0
@@ -94,14 +116,25 @@ def certain_first(block, i, k):
 
 
 @jit
-def measure(block, i, k, first, query, Q, index, scratch):
+def measure_pq(
+    block,    # INOUT    PQBlock
+    i,        # IN       int        query of the block
+    k,        # IN       int
+    first,    # IN       int        first of the candidates to measure
+    query,    # IN       int        the same query, of all
+    Q,        # IN       (nq, d)    float
+    index,    # IN       IVFPQIndex
+    scratch,  # SCRATCH  PQScratch
+):
     """Measure the candidates from the first on, and keep the k nearest.
 
     Those are in the order of distance and id, those before them stay.
     """
     count = block.counts[i] - first
     values, positions = block.values[i, first:], block.positions[i, first:]
-    codes, all_ids, decoded, keys = index.codes, index.ids, *scratch[2:]
+    # Taken out of their tuples once, see ``filter_panels``.
+    codes, all_ids = index.codes, index.ids
+    decoded, keys = scratch.decoded, scratch.keys
     for c in range(count):
         if c + AHEAD < count:
             # The whole panel: each of its lines has a code of the row.
@@ -116,14 +149,22 @@ def measure(block, i, k, first, query, Q, index, scratch):
     for c in range(kept):
         positions[c] = before[keys[c] % _KEY]
     block.counts[i] = first + kept
-    block.marks[i] = block.counts[i] + growth(k)
+    block.full_at[i] = block.counts[i] + growth(k)
 
 
 @inlined_jit
-def make_room(block, i, k, query, Q, index, scratch):
-    """Drop candidates of a query until another panel of them fits its list."""
-    shrink(block, i, k)
-    if block.marks[i] > block.values.shape[1] - PANEL:
+def make_room(
+    block,    # INOUT    PQBlock
+    i,        # IN       int      query of the block
+    k,        # IN       int
+    query,    # IN       int      the same query, of all
+    Q,        # IN       (nq, d)  float
+    index,    # IN       IVFPQIndex
+    scratch,  # SCRATCH  PQScratch
+):
+    """Drop candidates of a query until there is room for another panel of them."""
+    shrink_pq(block, i, k)
+    if block.full_at[i] > block.values.shape[1] - PANEL:
         # So many have nearly the same value that only measuring them tells.
-        measure(block, i, k, 0, query, Q, index, scratch)
-        shrink(block, i, k)
+        measure_pq(block, i, k, 0, query, Q, index, scratch)
+        shrink_pq(block, i, k)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._codewords import (
+from sklearn_ann._cpu._distance import AHEAD, prefetch
+from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._pq_codewords import (
     ROWS,
     add_part,
     decode_codes,
     nearest_codewords,
 )
-from sklearn_ann._cpu._distance import AHEAD, prefetch
-from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._threads import cut, run_blocks, split
 from sklearn_ann._layout import CODEWORDS, PANEL, read_only
 
@@ -20,15 +20,15 @@ _BLOCK = 256
 
 
 @jit
-def _encode(
-    start,      # IN   int              first of the rows to encode
-    stop,       # IN   int              one past the last
-    X,          # IN   (n, d)           float
-    labels,     # IN   (n,)             int64     list of each row
-    centroids,  # IN   (nlist, d)       float
-    codebooks_t,  # IN   (m, dsub, 256)   float32
-    half_sqnorms,     # IN   (m, 256)         float32   half the squared lengths
-    codes,      # OUT  (n, m)           uint8
+def _encode_pq(
+    start,         # IN   int              first of the rows to encode
+    stop,          # IN   int              one past the last
+    X,             # IN   (n, d)           float
+    labels,        # IN   (n,)             int64     list of each row
+    centroids,     # IN   (nlist, d)       float
+    codebooks_t,   # IN   (m, dsub, 256)   float32
+    half_sqnorms,  # IN   (m, 256)         float32   half the squared lengths
+    codes,         # OUT  (n, m)           uint8
 ):
     (n, d), (m, dsub, _) = (stop - start, X.shape[1]), codebooks_t.shape
     # Whole groups of rows; zeros behind the features and the rows.
@@ -66,11 +66,13 @@ def encode_pq(X, labels, centroids, codebooks_t, half_sqnorms, n_threads):
     -------
     codes : ndarray of shape (n, m), uint8
     """
-    inputs = map(read_only, (X, labels, centroids, codebooks_t, half_sqnorms))
+    X, labels, centroids = map(read_only, (X, labels, centroids))
+    codebooks_t, half_sqnorms = read_only(codebooks_t), read_only(half_sqnorms)
     codes = np.empty((len(X), len(codebooks_t)), np.uint8)
-    args = *inputs, codes
     run_blocks(
-        lambda start, stop: _encode(start, stop, *args),
+        lambda start, stop: _encode_pq(
+            start, stop, X, labels, centroids, codebooks_t, half_sqnorms, codes
+        ),
         cut(len(X), _BLOCK),
         n_threads,
     )
@@ -78,7 +80,7 @@ def encode_pq(X, labels, centroids, codebooks_t, half_sqnorms, n_threads):
 
 
 @jit
-def _accumulate(
+def _accumulate_codewords(
     start,      # IN   int              first sub-quantizer
     stop,       # IN   int              one past the last
     residuals,  # IN   (n, m * dsub)    float32
@@ -111,9 +113,11 @@ def accumulate_codewords(residuals, codes, dsub, n_threads):
     """
     m = codes.shape[1]
     sums, sizes = np.empty((m, CODEWORDS, dsub)), np.empty((m, CODEWORDS), np.int64)
-    args = read_only(residuals), read_only(codes), sums, sizes
+    residuals, codes = read_only(residuals), read_only(codes)
     run_blocks(
-        lambda start, stop: _accumulate(start, stop, *args),
+        lambda start, stop: _accumulate_codewords(
+            start, stop, residuals, codes, sums, sizes
+        ),
         split(m, min(m, 4 * n_threads)),
         n_threads,
     )
@@ -121,7 +125,7 @@ def accumulate_codewords(residuals, codes, dsub, n_threads):
 
 
 @jit
-def _place(
+def _place_pq(
     start,      # IN   int                first place to fill
     stop,       # IN   int                one past the last
     codes,      # IN   (n, m)             uint8
@@ -130,7 +134,7 @@ def _place(
     owners,     # IN   (n_panels,)        int64   list of each panel
     index,      # IN   IVFPQIndex                 centroids and codebooks
     panels,     # OUT  (n_panels, m, 64)  uint8
-    row_terms,      # OUT  (n_panels * 64,)   float32
+    row_terms,  # OUT  (n_panels * 64,)   float32
 ):
     centroids, center = index.centroids.X, index.centroids.center
     codebooks = index.codebooks
@@ -169,14 +173,15 @@ def place_pq(codes, order, positions, owners, index, panels, row_terms, n_thread
         List of each panel.
     index : IVFPQIndex
         Its centroids and codebooks are used.
-    panels, terms : ndarray
+    panels, row_terms : ndarray
         Written as ``IVFPQIndex`` lays them out.
     n_threads : int
     """
-    inputs = map(read_only, (codes, order, positions, owners))
-    args = *inputs, index, panels, row_terms
+    codes, order, positions, owners = map(read_only, (codes, order, positions, owners))
     run_blocks(
-        lambda start, stop: _place(start, stop, *args),
+        lambda start, stop: _place_pq(
+            start, stop, codes, order, positions, owners, index, panels, row_terms
+        ),
         cut(len(order), _BLOCK),
         n_threads,
     )

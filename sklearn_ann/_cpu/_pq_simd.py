@@ -13,7 +13,6 @@ from functools import partial
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sklearn_ann._cpu._ir import (
@@ -34,7 +33,8 @@ from sklearn_ann._cpu._ir import (
     splat,
     store,
 )
-from sklearn_ann._cpu._simd import target_features
+from sklearn_ann._cpu._numba import cgutils
+from sklearn_ann._cpu._target import target_features
 from sklearn_ann._layout import CODEWORDS, NIBBLES, PANEL
 
 HAS_PERMUTE = {"avx512vbmi", "avx512bw"} <= target_features()
@@ -88,34 +88,38 @@ def table_range(typingctx, tables, i, j):
 
 
 @intrinsic
-def round_table(typingctx, tables, row, highs, lows, i, j, lowest, inverse, bits):
-    """Halves of `bits` bits of ``(tables[row, j] - lowest) * inverse``, rounded down.
+def round_table(
+    typingctx, tables, row, upper_halves, lower_halves, i, j, smallest, inverse, bits
+):
+    """Halves of `bits` bits of ``(tables[row, j] - smallest) * inverse``, rounded down.
 
-    The upper half is in ``highs[i, j]``, the lower one in ``lows[i, j]``.
+    They go to ``upper_halves[i, j]`` and ``lower_halves[i, j]``.
     """
     f4, intp = types.float32, types.intp
-    signature = types.void(tables, intp, highs, lows, intp, intp, f4, f4, types.int32)
+    signature = types.void(
+        tables, intp, upper_halves, lower_halves, intp, intp, f4, f4, types.int32
+    )
 
     def generate(context, builder, signature, args):
-        tables, row, highs, lows, i, j, lowest, inverse, bits = args
+        tables, row, upper_halves, lower_halves, i, j, smallest, inverse, bits = args
         table = _table(context, builder, signature.args[0], tables, row, j)
-        high = _table(context, builder, signature.args[2], highs, i, j)
-        low = _table(context, builder, signature.args[3], lows, i, j)
+        upper = _table(context, builder, signature.args[2], upper_halves, i, j)
+        lower = _table(context, builder, signature.args[3], lower_halves, i, j)
         floats, ints = (ir.VectorType(item, PANEL) for item in (FLOAT, I32))
-        lowest, inverse = (splat(builder, floats, s) for s in (lowest, inverse))
+        smallest, inverse = (splat(builder, floats, s) for s in (smallest, inverse))
         bits = splat(builder, ints, bits)
         one, both = constant(ints, 1), builder.add(bits, bits)
-        largest = builder.sub(builder.shl(one, both), one)
+        largest_entry = builder.sub(builder.shl(one, both), one)
         mask = builder.sub(builder.shl(one, bits), one)
         for part in range(CODEWORDS // PANEL):
             entries = load(builder, table, ir.Constant(I64, 4 * PANEL * part), floats)
-            steps = builder.fmul(builder.fsub(entries, lowest), inverse)
-            steps = pick(builder, "<", steps, builder.sitofp(largest, floats))
+            steps = builder.fmul(builder.fsub(entries, smallest), inverse)
+            steps = pick(builder, "<", steps, builder.sitofp(largest_entry, floats))
             whole = builder.fptosi(steps, ints)
             at = ir.Constant(I64, PANEL * part)
             for half, place in (
-                (builder.lshr(whole, bits), high),
-                (builder.and_(whole, mask), low),
+                (builder.lshr(whole, bits), upper),
+                (builder.and_(whole, mask), lower),
             ):
                 half = builder.trunc(half, ir.VectorType(I8, PANEL))
                 store(builder, half, place, at)
@@ -133,10 +137,10 @@ def _permute(builder, codes, table):
         load(builder, table, ir.Constant(I64, PANEL * part), bytes_type)
         for part in range(4)
     ]
-    low = builder.call(permute, [parts[0], codes, parts[1]])
-    high = builder.call(permute, [parts[2], codes, parts[3]])
-    is_high = builder.icmp_signed("<", codes, ir.Constant(bytes_type, None))
-    return builder.select(is_high, high, low)
+    first_half = builder.call(permute, [parts[0], codes, parts[1]])
+    second_half = builder.call(permute, [parts[2], codes, parts[3]])
+    is_second = builder.icmp_signed("<", codes, ir.Constant(bytes_type, None))
+    return builder.select(is_second, second_half, first_half)
 
 
 def _shuffle(builder, nibbles, table):
@@ -159,11 +163,12 @@ def _shuffle(builder, nibbles, table):
 
 def _look_up_pairs(builder, codes, table):
     """Sums of an entry of each of two tables of 16 bytes, one after the other."""
-    low = builder.and_(codes, constant(codes.type, NIBBLES - 1))
-    high = builder.lshr(codes, constant(codes.type, 4))
-    second = pointer(builder, table, ir.Constant(I64, NIBBLES), I8)
-    firsts, seconds = _shuffle(builder, low, table), _shuffle(builder, high, second)
-    return builder.add(firsts, seconds)
+    low_nibbles = builder.and_(codes, constant(codes.type, NIBBLES - 1))
+    high_nibbles = builder.lshr(codes, constant(codes.type, 4))
+    second_table = pointer(builder, table, ir.Constant(I64, NIBBLES), I8)
+    first = _shuffle(builder, low_nibbles, table)
+    second = _shuffle(builder, high_nibbles, second_table)
+    return builder.add(first, second)
 
 
 def _choose(builder, a, b, lanes):
@@ -253,17 +258,16 @@ def sum_entries(typingctx, codes, panels, is_paired, tables, i, sums):
         ]
         at = builder.mul(i, bytes_of(builder, m, CODEWORDS))
         table = pointer(builder, tables.data, at, I8)
-        args = m, panels, table, sums.data
         if HAS_PERMUTE:
-            _emit_sums(builder, *args, _permute)
+            _emit_sums(builder, m, panels, table, sums.data, _permute)
         elif SPLITS_PAIRS:
             with builder.if_else(is_paired) as (split, otherwise):
                 with split:
-                    _emit_sums(builder, *args, _look_up_pairs)
+                    _emit_sums(builder, m, panels, table, sums.data, _look_up_pairs)
                 with otherwise:
-                    _emit_scalar_sums(builder, *args)
+                    _emit_scalar_sums(builder, m, panels, table, sums.data)
         else:
-            _emit_scalar_sums(builder, *args)
+            _emit_scalar_sums(builder, m, panels, table, sums.data)
         return context.get_dummy_value()
 
     return signature, generate

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._codewords import ROWS, multiply_part, multiply_parts
 from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._pq_codewords import ROWS, multiply_part, multiply_parts
 from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS, round_table, table_range
 from sklearn_ann._layout import CODEWORDS, FARTHEST, NIBBLES
 
@@ -32,14 +32,14 @@ def half_bits(m, is_paired):
 
 @jit
 def fill_tables(
-    start,    # IN   int             first of the queries
-    Q,        # IN   (nq, d)         float
-    index,    # IN   IVFPQIndex
-    highs,    # OUT  (n, m, 256)     uint8     -2 (q - z).codeword, in steps: its upper
-    lows,     # OUT  (n, m, 256)     uint8     half, and its lower half
-    steps,    # OUT  (n,)            float32   size of a step
-    bases,    # OUT  (n,)            float64   what a sum of steps is to be added to
-    errors,   # OUT  (n,)            float64   what the result may be wrong by
+    start,         # IN   int          first of the queries
+    Q,             # IN   (nq, d)      float
+    index,         # IN   IVFPQIndex
+    upper_halves,  # OUT  (n, m, 256)  uint8    of -2 (q - z).codeword, in steps
+    lower_halves,  # OUT  (n, m, 256)  uint8    of the same
+    steps,         # OUT  (n,)         float32  size of a step
+    bases,         # OUT  (n,)         float64  what a sum of steps is to be added to
+    errors,        # OUT  (n,)         float64  what the result may be wrong by
 ):
     """Fill the tables of a block of queries.
 
@@ -47,7 +47,7 @@ def fill_tables(
     all its rows are measured.
     """
     codebooks_t, center = index.codebooks_t, index.centroids.center
-    n, (m, dsub, _) = len(highs), codebooks_t.shape
+    n, (m, dsub, _) = len(steps), codebooks_t.shape
     centered = np.zeros((ROWS, m * dsub), np.float32)
     tables = np.empty((ROWS, m, CODEWORDS), np.float32)
     for first in range(0, n, ROWS):
@@ -63,24 +63,28 @@ def fill_tables(
                 for row in range(n_rows):
                     multiply_part(codebooks_t, j, centered, tables, row)
         for row in range(n_rows):
-            i, largest = first + row, _largest_sum(centered[row], index)
-            if not largest <= FARTHEST:
-                highs[i], lows[i] = 0, 0
+            i, largest_sum = first + row, _largest_sum(centered[row], index)
+            if not largest_sum <= FARTHEST:
+                upper_halves[i], lower_halves[i] = 0, 0
                 steps[i], bases[i], errors[i] = _LEAST_STEP, 0.0, np.inf
                 continue
             if SPLITS_PAIRS and index.is_paired:
-                step, base, lost = _round_pairs(tables[row], highs, lows, i)
+                step, base, lost = _round_pairs(
+                    tables[row], upper_halves, lower_halves, i
+                )
             else:
-                step, base, lost = _round_tables(tables, row, highs, lows, i)
+                step, base, lost = _round_tables(
+                    tables, row, upper_halves, lower_halves, i
+                )
             # Rounded down: in the middle, what is lost may be as much too high.
             steps[i], bases[i] = step, base + 0.5 * lost
-            errors[i] = 0.5 * lost + largest * (dsub + m + 16) * _ROUNDING
+            errors[i] = 0.5 * lost + largest_sum * (dsub + m + 16) * _ROUNDING
 
 
 @jit
 def _largest_sum(
     centered,  # IN  (m * dsub,)  float32
-    index,    # IN  IVFPQIndex
+    index,     # IN  IVFPQIndex
 ):
     """What a term and the entries of a query add up to at most, all taken positive."""
     m, dsub, _ = index.codebooks_t.shape
@@ -88,63 +92,68 @@ def _largest_sum(
     for j in range(m):
         square = 0.0
         for s in range(dsub):
-            double = 2.0 * np.float64(centered[j * dsub + s])
-            square += double * double
+            doubled = 2.0 * np.float64(centered[j * dsub + s])
+            square += doubled * doubled
         total += np.sqrt(square) * index.radii[j]
     return total
 
 
 @jit
 def _round_tables(
-    tables,  # IN   (n_rows, m, 256)  float32
-    row,     # IN   int
-    highs,   # OUT  (n, m, 256)       uint8
-    lows,    # OUT  (n, m, 256)       uint8
-    i,       # IN   int
+    tables,        # IN   (n_rows, m, 256)  float32
+    row,           # IN   int
+    upper_halves,  # OUT  (n, m, 256)       uint8
+    lower_halves,  # OUT  (n, m, 256)       uint8
+    i,             # IN   int
 ):
     """Round the tables of a query down.
 
     Returns the step, what 0 stands for, and what sums lack, at most.
     """
     m = tables.shape[1]
-    bits, lowest = half_bits(m, False), np.empty(m, np.float32)
-    largest = np.float32((1 << 2 * bits) - 1)
+    bits, smallest = half_bits(m, False), np.empty(m, np.float32)
+    largest_entry = np.float32((1 << 2 * bits) - 1)
     base, step = 0.0, _LEAST_STEP
     for j in range(m):
-        lowest[j], highest = table_range(tables, row, j)
-        base += np.float64(lowest[j])
-        step = max(step, (highest - lowest[j]) / largest)
+        smallest[j], largest = table_range(tables, row, j)
+        base += np.float64(smallest[j])
+        step = max(step, (largest - smallest[j]) / largest_entry)
     inverse = np.float32(1.0) / step
     for j in range(m):
-        round_table(tables, row, highs, lows, i, j, lowest[j], inverse, bits)
+        round_table(
+            tables, row, upper_halves, lower_halves, i, j, smallest[j], inverse, bits
+        )
     return step, base, m * np.float64(step)
 
 
 @jit
 def _round_pairs(
-    table,  # IN   (m, 256)     float32  sums of an entry for each half of a code
-    highs,  # OUT  (n, m, 256)  uint8    the first 32: a table for each half
-    lows,   # OUT  (n, m, 256)  uint8
-    i,      # IN   int
+    table,         # IN   (m, 256)     float32  sums of an entry for each half of a code
+    upper_halves,  # OUT  (n, m, 256)  uint8    the first 32: a table for each half
+    lower_halves,  # OUT  (n, m, 256)  uint8
+    i,             # IN   int
 ):
     """The same of tables of pairs, as ``sum_entries`` wants them."""
-    m = len(table)
-    halves, lowest = np.empty((m, 2, NIBBLES), np.float32), np.empty((m, 2), np.float32)
-    bits = half_bits(m, True)
-    largest = np.float32((1 << 2 * bits) - 1)
+    m, bits = len(table), half_bits(len(table), True)
+    # Entries of the two codes of 4 bits that share a byte.
+    entries = np.empty((m, 2, NIBBLES), np.float32)
+    smallest = np.empty((m, 2), np.float32)
+    largest_entry = np.float32((1 << 2 * bits) - 1)
     base, step = 0.0, _LEAST_STEP
     for j in range(m):
-        halves[j, 0] = table[j, :NIBBLES]
-        halves[j, 1] = table[j, ::NIBBLES] - table[j, 0]
-        for half in range(2):
-            lowest[j, half] = halves[j, half].min()
-            base += np.float64(lowest[j, half])
-            step = max(step, (halves[j, half].max() - lowest[j, half]) / largest)
+        entries[j, 0] = table[j, :NIBBLES]
+        entries[j, 1] = table[j, ::NIBBLES] - table[j, 0]
+        for nibble in range(2):
+            smallest[j, nibble] = entries[j, nibble].min()
+            base += np.float64(smallest[j, nibble])
+            width = entries[j, nibble].max() - smallest[j, nibble]
+            step = max(step, width / largest_entry)
     inverse = np.float32(1.0) / step
     for j in range(m):
-        for half in range(2):
+        for nibble in range(2):
             for c in range(NIBBLES):
-                value = (halves[j, half, c] - lowest[j, half]) * inverse
-                whole, at = np.int32(min(value, largest)), NIBBLES * half + c
-                highs[i, j, at], lows[i, j, at] = whole >> bits, whole & (1 << bits) - 1
+                value = (entries[j, nibble, c] - smallest[j, nibble]) * inverse
+                whole, at = np.int32(min(value, largest_entry)), NIBBLES * nibble + c
+                upper_halves[i, j, at] = whole >> bits
+                lower_halves[i, j, at] = whole & (1 << bits) - 1
     return step, base, 2 * m * np.float64(step)

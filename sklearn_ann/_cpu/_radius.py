@@ -5,14 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_ann._cpu._distance import prefetch, sqdist
-from sklearn_ann._cpu._filter import (
-    SLACK,
-    encode_queries,
-    filter_panels,
-    set_threshold,
-)
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._simd import TILE
+from sklearn_ann._cpu._rounding import rounded_down
+from sklearn_ann._cpu._sq8_block import encode_queries, set_threshold
+from sklearn_ann._cpu._sq8_filter import filter_panels
+from sklearn_ann._cpu._sq8_simd import TILE
 from sklearn_ann._cpu._threads import cut, run_blocks
 from sklearn_ann._layout import PANEL, read_only
 
@@ -43,22 +40,24 @@ def _radius(
     """
     capacity = 2 * PANEL
     block = encode_queries(start, stop, Q, index, capacity)
-    block.marks[:] = capacity - PANEL
+    block.full_at[:] = capacity - PANEL
     members = np.arange(stop - start)
     threshold = np.sqrt(sqradius) / index.unit
     for i in members:
         if block.thresholds[i] >= 0:
             set_threshold(block, i, threshold, index.error_ratio)
     dots = np.empty((TILE, PANEL), np.int32)
-    n_hits, at, codes, biases = 0, first, block.codes, block.biases
+    n_hits, at = 0, first
     # Taken out of their tuples once, see ``filter_panels``.
-    X, n_candidates, uppers, rows = index.X, block.counts, block.uppers, block.rows
-    surely = -1.0 if with_sqdists else threshold / SLACK
+    X, codes, biases = index.X, block.codes, block.biases
+    n_candidates, uppers, rows = block.counts, block.uppers, block.rows
+    surely = -1.0 if with_sqdists else rounded_down(threshold)
     while at < len(panels) and n_hits + (stop - start) * capacity <= len(ids):
-        args = block, index, len(index.X), dots
-        at = filter_panels(panels, at, members, codes, biases, *args)
+        at = filter_panels(
+            panels, at, members, codes, biases, block, index, len(X), dots
+        )
         for i in members:
-            n_before = n_hits
+            n_hits_before = n_hits
             for c in range(n_candidates[i]):
                 if not uppers[i, c] <= surely:
                     if c + 1 < n_candidates[i]:
@@ -71,7 +70,7 @@ def _radius(
                 queries[n_hits] = i
                 ids[n_hits] = rows[i, c]
                 n_hits += 1
-            counts[start + i] += n_hits - n_before
+            counts[start + i] += n_hits - n_hits_before
             n_candidates[i] = 0
     return at, n_hits
 
@@ -109,14 +108,15 @@ def radius_in_panels(Q, index, blocks, sqradius, with_sqdists, n_threads):
     """As ``radius``; `blocks` are triples: start and stop of queries, their panels."""
     Q, found = read_only(Q), [None] * len(blocks)
     counts = np.zeros(len(Q), np.int64)
-    args = Q, index, sqradius, with_sqdists, counts
 
     def search(number):
         start, stop, panels = blocks[number]
         hits = _empty_hits(_MAX_HITS, _MAX_HITS * with_sqdists)
         parts, at = [], 0
         while at < len(panels):
-            at, n_hits = _radius(start, stop, panels, at, *args, *hits)
+            at, n_hits = _radius(
+                start, stop, panels, at, Q, index, sqradius, with_sqdists, counts, *hits
+            )
             parts.append([array[:n_hits].copy() for array in hits])
         if len(index.ids) and parts:
             parts = [_by_row(*map(np.concatenate, zip(*parts, strict=True)))]

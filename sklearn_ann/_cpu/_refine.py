@@ -6,7 +6,7 @@ import numpy as np
 
 from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._knn import limit_threads
+from sklearn_ann._cpu._schedule import limit_threads
 from sklearn_ann._cpu._threads import run_blocks, split
 from sklearn_ann._cpu._topk import sort_smallest
 from sklearn_ann._layout import read_only
@@ -61,11 +61,11 @@ def refine(Q, X, candidates, k, n_threads):
     ids : ndarray of shape (nq, k), int64
     """
     sqdists, ids = np.empty((len(Q), k)), np.empty((len(Q), k), np.int64)
-    args = read_only(Q), read_only(X), read_only(candidates), sqdists, ids
+    Q, X, candidates = read_only(Q), read_only(X), read_only(candidates)
     n_products = candidates.shape[1] * Q.shape[1] * _PER_FEATURE
     n_threads = limit_threads(n_threads, len(Q), n_products)
     run_blocks(
-        lambda start, stop: _refine(start, stop, *args),
+        lambda start, stop: _refine(start, stop, Q, X, candidates, sqdists, ids),
         split(len(Q), n_threads),
         n_threads,
     )

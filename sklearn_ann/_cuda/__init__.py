@@ -15,7 +15,7 @@ from sklearn_ann._cpu import (
     decode_rows,
     encode_sq8,
     place_pq,
-    rank_twins,
+    rank_duplicates,
 )
 from sklearn_ann._cuda._compat import check_device, use_device
 from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
@@ -40,7 +40,7 @@ _ON_DEVICE = (
 
 # They make parts of the index, which is built on the host, or read it there. Each reads
 # or writes a row once: to copy it to a GPU would be as much work.
-_ON_HOST = (accumulate_codewords, decode_rows, encode_sq8, place_pq, rank_twins)
+_ON_HOST = (accumulate_codewords, decode_rows, encode_sq8, place_pq, rank_duplicates)
 
 OPERATIONS = sorted(operation.__name__ for operation in (*_ON_DEVICE, *_ON_HOST))
 

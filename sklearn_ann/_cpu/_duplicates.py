@@ -21,7 +21,7 @@ def _are_equal(words, i, j):
 
 
 @jit
-def _rank_twins(
+def _rank_duplicates(
     words,  # IN   (n, w)  uint32  the bits of the rows
     rows,   # IN   (m,)    int64   rows to look at, each once
     keys,   # IN   (w,)    uint64  random numbers
@@ -45,7 +45,7 @@ def _rank_twins(
         table[at] = j
 
 
-def rank_twins(X, rows):
+def rank_duplicates(X, rows):
     """How many of the rows before are identical to each one, bit by bit.
 
     Parameters
@@ -61,5 +61,5 @@ def rank_twins(X, rows):
     """
     words, ranks = X.view(np.uint32), np.empty(len(rows), np.int64)
     keys = np.random.default_rng(0).integers(2**64, size=words.shape[1], dtype="u8")
-    _rank_twins(read_only(words), read_only(rows), read_only(keys), ranks)
+    _rank_duplicates(read_only(words), read_only(rows), read_only(keys), ranks)
     return ranks

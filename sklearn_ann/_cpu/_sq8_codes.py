@@ -23,7 +23,8 @@ import numpy as np
 
 from sklearn_ann._cpu._distance import AHEAD, prefetch
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._quantize import quantize, subtract_center
+from sklearn_ann._cpu._rounding import rounded_up
+from sklearn_ann._cpu._sq8_quantize import quantize, subtract_center
 from sklearn_ann._cpu._threads import cut, run_blocks
 from sklearn_ann._layout import OFFSET, PANEL, read_only
 
@@ -32,7 +33,7 @@ from sklearn_ann._layout import OFFSET, PANEL, read_only
 TOO_LONG, TOO_SHORT = 2.0**40, 2.0**-100
 
 # Error over scale of a row that has no codes, or that loses nothing to them and is not
-# one of integers. 0 is kept for these: see ``_filter.latecomers``.
+# one of integers. 0 is kept for these: see ``tie_threshold`` in ``_sq8_block.py``.
 TINY_RATIO = 1e-30
 
 # Rows that a thread encodes at a time.
@@ -41,20 +42,20 @@ _BLOCK = 64 * PANEL
 
 @jit
 def encode_vector(
-    centered,  # IN   (d,)  float64  vector minus center, in units
-    largest,  # IN   float          their largest magnitude
-    codes,    # OUT  (d,)  int8
-    levels,   # IN   int            largest code
-    unit,     # IN   float
+    centered,   # IN   (d,)  float64  vector minus center, in units
+    magnitude,  # IN   float          the largest of its features
+    codes,      # OUT  (d,)  int8
+    levels,     # IN   int            largest code
+    unit,       # IN   float
 ):
     """Quantise one vector.
 
     Returns its scale (float32; 0 if it is too long or too short to have one), the sum
     of its codes and of their squares, and its error, rounded up.
     """
-    if levels < 1 or largest > TOO_LONG or 0.0 < largest < TOO_SHORT:
-        sums = quantize(centered, codes, 0.0, 0.0)
-        return np.float32(0.0), sums[0], sums[1], np.sqrt(sums[2])
+    if levels < 1 or magnitude > TOO_LONG or 0.0 < magnitude < TOO_SHORT:
+        sum_codes, sum_squares, lost = quantize(centered, codes, 0.0, 0.0)
+        return np.float32(0.0), sum_codes, sum_squares, np.sqrt(lost)
     first = centered[0] * unit
     is_integer = first == np.rint(first) and levels == 127 and 2.0**-60 < unit < 2.0**60
     if is_integer:
@@ -64,14 +65,16 @@ def encode_vector(
             value = centered[t] * unit
             n_bytes += (value == np.rint(value)) & (value >= -128.0) & (value <= 127.0)
         is_integer = n_bytes == len(centered)
-    scale = np.float32(1.0 / unit if is_integer else largest / levels)
+    scale = np.float32(1.0 / unit if is_integer else magnitude / levels)
     inverse = 1.0 / np.float64(scale) if scale > 0 else 0.0
-    sums = quantize(centered, codes, np.float64(scale), inverse)
-    error = np.sqrt(sums[2])
+    sum_codes, sum_squares, lost = quantize(
+        centered, codes, np.float64(scale), inverse
+    )
+    error = np.sqrt(lost)
     if not is_integer:
-        # The float64 roundings of the centered vector, and of the error itself.
-        error = error * (1 + 1e-9) + 1e-15 * np.sqrt(np.float64(sums[1])) * scale
-    return scale, sums[0], sums[1], error
+        # The float64 roundings of the error itself, and of the centered vector.
+        error = rounded_up(error) + 1e-15 * np.sqrt(np.float64(sum_squares)) * scale
+    return scale, sum_codes, sum_squares, error
 
 
 @jit
@@ -109,9 +112,9 @@ def _encode_rows(
         row = rows[j]
         if j + AHEAD < stop:
             prefetch(X, rows[j + AHEAD])
-        largest = subtract_center(X, row, center, per_unit, centered)
+        magnitude = subtract_center(X, row, center, per_unit, centered)
         scale, _, sum_squares, error = encode_vector(
-            centered, largest, row_codes, 127, unit
+            centered, magnitude, row_codes, 127, unit
         )
         panel, lane = positions[j] // PANEL, positions[j] % PANEL
         for step in range(fours.shape[0]):
@@ -126,7 +129,7 @@ def _encode_rows(
                 error_ratios[j] = TINY_RATIO
         else:
             lengths[j] = -np.inf
-            # Its distances are not those of whole numbers of a byte, see `latecomers`.
+            # Its distances are not those of integers, see ``tie_threshold``.
             error_ratios[j] = TINY_RATIO
 
 
@@ -155,12 +158,14 @@ def encode_sq8(X, rows, positions, center, unit, codes, scales, n_threads):
     error_ratios : ndarray of shape (m,), float64
         Error over scale.
     """
-    inputs = map(read_only, (X, rows, positions, center))
+    X, rows, positions, center = map(read_only, (X, rows, positions, center))
     lengths, error_ratios = np.empty(len(rows)), np.empty(len(rows))
     fours = codes.view(np.int32)[..., 0]
-    args = *inputs, unit, fours, scales, lengths, error_ratios
     run_blocks(
-        lambda start, stop: _encode_rows(start, stop, *args),
+        lambda start, stop: _encode_rows(
+            start, stop, X, rows, positions, center, unit,
+            fours, scales, lengths, error_ratios,
+        ),
         cut(len(rows), _BLOCK),
         n_threads,
     )

@@ -6,7 +6,6 @@ from functools import partial
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sklearn_ann._cpu._ir import (
@@ -24,6 +23,7 @@ from sklearn_ann._cpu._ir import (
     splat,
     store,
 )
+from sklearn_ann._cpu._numba import cgutils
 
 _CHUNK = 16  # features at a time
 
@@ -50,7 +50,7 @@ def _emit_quantize(builder, vector, codes, at, count, scale, inverse, totals):
     builder.store(builder.fadd(builder.load(sum_losses), loss), sum_losses)
 
 
-def _emit_centre(builder, row, center, per_unit, centered, at, count, largest):
+def _emit_center(builder, row, center, per_unit, centered, at, count, largest):
     """Center `count` features from number `at` on; update the largest magnitude."""
     doubles, bits = DOUBLE, I64
     if count > 1:
@@ -97,8 +97,9 @@ def subtract_center(typingctx, X, i, center, per_unit, centered):
             bits = I64 if count == 1 else ir.VectorType(I64, count)
             end = cgutils.alloca_once_value(builder, ir.Constant(bits, None))
             with cgutils.for_range_slice(builder, start, stop, step) as (at, _):
-                pointers = row, center, args[3], centered
-                _emit_centre(builder, *pointers, at, count, end)
+                _emit_center(
+                    builder, row, center, args[3], centered, at, count, end
+                )
             ends.append(builder.load(end))
         larger = partial(_larger, builder)
         largest = larger(fold(builder, ends[0], larger), ends[1])
@@ -138,8 +139,9 @@ def quantize(typingctx, vector, codes, scale, inverse):
                 for item in items
             ]
             with cgutils.for_range_slice(builder, start, stop, step) as (at, _):
-                pointers = vector.data, codes.data
-                _emit_quantize(builder, *pointers, at, count, *args[2:], totals)
+                _emit_quantize(
+                    builder, vector.data, codes.data, at, count, *args[2:], totals
+                )
             for n, total in enumerate(map(builder.load, totals)):
                 add = builder.add if n < 2 else builder.fadd
                 if n < 2:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_ann._cpu._twins import _rank_twins, rank_twins
+from sklearn_ann._cpu._duplicates import _rank_duplicates, rank_duplicates
 
 
 def ranks_of(rows):
@@ -37,14 +37,14 @@ def make_rows(request, rng):
 @pytest.mark.parametrize("d", [1, 5, 64])
 def test_ranks_are_those_of_equal_bytes(dtype, d, make_rows, rng):
     X = make_rows(d, dtype)
-    assert_array_equal(rank_twins(X, np.arange(300)), ranks_of(X))
+    assert_array_equal(rank_duplicates(X, np.arange(300)), ranks_of(X))
     some = rng.permutation(300)[:77]
-    assert_array_equal(rank_twins(X, some), ranks_of(X[some]))
-    assert_array_equal(rank_twins(X, some[:1]), [0])
+    assert_array_equal(rank_duplicates(X, some), ranks_of(X[some]))
+    assert_array_equal(rank_duplicates(X, some[:1]), [0])
 
 
 def test_rows_that_collide_are_told_apart(make_rows):
     X = make_rows(3, np.float32)
     words, ranks = X.view(np.uint32), np.empty(300, np.int64)
-    _rank_twins(words, np.arange(300), np.zeros(3, np.uint64), ranks)
+    _rank_duplicates(words, np.arange(300), np.zeros(3, np.uint64), ranks)
     assert_array_equal(ranks, ranks_of(X))

@@ -1,10 +1,9 @@
 """Vector arithmetic that Numba's own loops cannot express, emitted as LLVM IR.
 
-A tile of integer dot products, the comparison that turns 64 bounds into 64 bits, the
-lowest of them, and the lowest set bit. All is generic vector IR, which LLVM lowers to
-any machine, except the multiply-add of the tile: that one has tiers, chosen once from
-the features that LLVM targets. (An intrinsic that the target lacks aborts the process,
-so what the processor could do is the wrong question.)
+A tile of integer dot products, the comparison that turns 64 bounds into 64 bits, and
+the lowest of them. All is generic vector IR, which LLVM lowers to any machine, except
+the multiply-add of the tile: it has tiers, chosen once from the features that LLVM
+targets.
 
 ========== ============================== ==========================================
 tier       needs                          one multiply-add step
@@ -27,8 +26,6 @@ from typing import NamedTuple
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
 from sklearn_ann._cpu._ir import (
@@ -49,12 +46,13 @@ from sklearn_ann._cpu._ir import (
     splat,
     store,
 )
+from sklearn_ann._cpu._numba import cgutils
+from sklearn_ann._cpu._target import target_features
 from sklearn_ann._layout import PANEL
 
 # Queries of a tile: 4 queries x 64 rows are 16 accumulators of 512 bits, half the
 # register file; 6 and 8 queries measured no faster.
 TILE = 4
-
 
 
 # -- the tiers: how one step of the tile multiplies and adds -------------------
@@ -101,12 +99,6 @@ def _multiply(builder, acc, rows, query):
     return acc
 
 
-def target_features():
-    """The features that LLVM generates code for."""
-    _, _, features = cpu_target.target_context.codegen().magic_tuple()
-    return {name[1:] for name in features.split(",") if name.startswith("+")}
-
-
 def _select_tier():
     """The best tier among the features that LLVM generates code for."""
     have = target_features()
@@ -137,20 +129,19 @@ def simd_tier():
 
 def _emit_tile(builder, n_queries, steps, rows, queries, biases, dots):
     """Fill `dots` for the rows of one pass: as many as the tier keeps in registers."""
-    tier = _TIER
-    acc_type = ir.VectorType(I32, tier.lanes)
-    vector_bytes = 4 * tier.lanes
+    acc_type = ir.VectorType(I32, _TIER.lanes)
+    vector_bytes = 4 * _TIER.lanes
     accs = {}
     for i in range(n_queries):
         bias = load(builder, biases, ir.Constant(I64, 4 * i), I32)
         start = splat(builder, acc_type, bias)
-        for j in range(tier.vectors):
+        for j in range(_TIER.vectors):
             accs[i, j] = cgutils.alloca_once_value(builder, start)
     query_bytes = bytes_of(builder, steps, 4)
     with cgutils.for_range(builder, steps) as loop:
         at = bytes_of(builder, loop.index, 4 * PANEL)
         row_codes = []
-        for j in range(tier.vectors):
+        for j in range(_TIER.vectors):
             offset = builder.add(at, ir.Constant(I64, vector_bytes * j))
             row_codes.append(load(builder, rows, offset, acc_type))
         for i in range(n_queries):
@@ -159,7 +150,7 @@ def _emit_tile(builder, n_queries, steps, rows, queries, biases, dots):
             four = splat(builder, acc_type, load(builder, queries, offset, I32))
             for j, codes in enumerate(row_codes):
                 acc = builder.load(accs[i, j])
-                acc = tier.multiply_add(builder, acc, codes, four)
+                acc = _TIER.multiply_add(builder, acc, codes, four)
                 builder.store(acc, accs[i, j])
     for (i, j), acc in accs.items():
         offset = ir.Constant(I64, 4 * PANEL * i + vector_bytes * j)
@@ -280,14 +271,3 @@ def lowest_bound(typingctx, dots, scales, sqnorms, i, panel, factor):
         return fold(builder, bound, partial(pick, builder, "<"))
 
     return signature, generate
-
-
-@intrinsic
-def lowest_bit(typingctx, mask):
-    """Number of the lowest bit that is set in a 64-bit mask, which is not 0."""
-
-    def generate(context, builder, signature, args):
-        function = declare(builder, "llvm.cttz.i64", I64, [I64, ir.IntType(1)])
-        return builder.call(function, [args[0], ir.Constant(ir.IntType(1), 1)])
-
-    return types.intp(types.uint64), generate

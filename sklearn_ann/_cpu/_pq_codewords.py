@@ -6,7 +6,6 @@ from functools import partial
 
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from sklearn_ann._cpu._ir import (
@@ -29,7 +28,8 @@ from sklearn_ann._cpu._ir import (
     splat,
     store,
 )
-from sklearn_ann._cpu._simd import target_features
+from sklearn_ann._cpu._numba import cgutils
+from sklearn_ann._cpu._target import target_features
 from sklearn_ann._layout import CODEWORDS, PANEL
 
 # Features that are added or decoded at a time: so many, and then the rest.
