@@ -5,6 +5,7 @@ import inspect
 import sys
 from pathlib import Path
 
+import named_tuples
 import pytest
 
 import sklearn_ann
@@ -92,12 +93,83 @@ def test_what_all_parts_share_depends_on_numpy_alone(name):
         assert is_standard(module) or is_within(module, *allowed), module
 
 
+def dotted_names(path):
+    """Full names of what a file takes from modules that it imports, in any way."""
+    yield from imported_modules(path)
+    nodes = list(ast.walk(tree(path)))
+    aliases = {}
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                name = alias.asname or alias.name.partition(".")[0]
+                aliases[name] = alias.name if alias.asname else name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                aliases[alias.asname or alias.name] = f"{node.module}.{alias.name}"
+    for node in nodes:
+        if isinstance(node, ast.Attribute):
+            first, _, rest = ast.unparse(node).partition(".")
+            if first in aliases:
+                yield f"{aliases[first]}.{rest}"
+
+
+def is_private(name):
+    """Whether a name of scikit-learn, Numba or llvmlite may move with any release."""
+    inside = "numba.core", "numba.cuda.core", "numba.cuda.cudadrv"
+    is_dunder = name.endswith("__")
+    return is_within(name, "sklearn", "numba", "llvmlite") and (
+        ("._" in name and not is_dunder)
+        or is_within(name, *inside, "llvmlite.binding.ffi")
+    )
+
+
+# The file that knows what a package keeps private, and says what breaks if it moves.
+COMPAT = {
+    "_sklearn.py": ["sklearn"],
+    "_cpu/_numba.py": ["numba", "llvmlite"],
+    "_cuda/_compat.py": ["numba", "llvmlite"],
+}
+
+
 @EACH_FILE
-def test_one_file_knows_the_inside_of_numbas_cache(path):
-    private = "numba.core.caching", "numba.core.serialize", "numba.core.compiler_lock"
-    if path.name != "_cache.py":
-        for module in imported_modules(path):
-            assert not is_within(module, *private), module
+def test_one_file_each_knows_the_inside_of_other_packages(path):
+    known = COMPAT.get(path.relative_to(PACKAGE).as_posix(), [])
+    for name in dotted_names(path):
+        assert not is_private(name) or is_within(name, *known), name
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from sklearn.utils._param_validation import Interval",
+        "from sklearn.neighbors import _base",
+        "from sklearn.utils import validation as v\nv._check_y(y)",
+        "import sklearn\nsklearn.utils._tags",
+        "from numba.core import cgutils",
+        "import numba.core.caching",
+        "import numba\nnumba.core.types",
+        "def search():\n    from numba.cuda.cudadrv.driver import driver",
+        "from numba.cuda.core import config",
+        "from numba.extending import _Intrinsic",
+        "from llvmlite.binding import ffi",
+        "import llvmlite.binding as llvm\nllvm.ffi.lib",
+    ],
+)
+def test_the_test_of_private_names_finds_them(source, tmp_path):
+    path = tmp_path / "source.py"
+    path.write_text(source)
+    assert any(map(is_private, dotted_names(path)))
+
+
+def test_the_test_of_private_names_lets_public_ones_pass(tmp_path):
+    path = tmp_path / "source.py"
+    path.write_text(
+        "import numba, llvmlite\nfrom numba.extending import intrinsic\n"
+        "from llvmlite import ir\nfrom sklearn.utils import check_array\n"
+        "from sklearn_ann._cpu._numba import cgutils\nnumba.config.DISABLE_JIT\n"
+        "numba.__version__, llvmlite.__version__\n"
+    )
+    assert not any(map(is_private, dotted_names(path)))
 
 
 @EACH_FILE
@@ -141,7 +213,86 @@ def test_functions_fit_on_a_screen(function):
     if ast.get_docstring(function) is not None:
         docstring = function.body[0]
         n_lines -= docstring.end_lineno - docstring.lineno + 1
-    assert n_lines <= 60
+    assert n_lines <= 50
+
+
+@pytest.fixture(scope="module")
+def package():
+    return named_tuples.Package(path.read_text(encoding="utf-8") for path in PATHS)
+
+
+@EACH_FILE
+def test_named_tuples_are_unpacked_by_field(path, package):
+    assert package.positional_uses(path.read_text(encoding="utf-8")) == []
+
+
+_TUPLES = """
+class Block(NamedTuple):
+    codes: np.ndarray
+    rows: np.ndarray
+
+class Pair(NamedTuple):
+    first: Block
+    number: int
+
+def make(n):
+    block_ = Block(codes=n, rows=n)
+    return block_
+
+def make_pair(n):
+    return Pair(make(n), n)
+"""
+
+_KERNEL = """
+def kernel(
+    n,     # IN     int
+    rows,  # INOUT  Block
+):
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        _KERNEL.format("codes, rows = rows"),
+        _KERNEL.format("_, *others = rows"),
+        _KERNEL.format("n, (codes, rows) = 3, rows"),
+        _KERNEL.format("codes, others = n, *rows"),
+        _KERNEL.format("search(*rows[1:])"),
+        _KERNEL.format("codes = rows[0]"),
+        _KERNEL.format("codes = rows[-1]"),
+        _KERNEL.format("for i in range(n):\n        codes = rows[:n]"),
+        "def search(index):\n    _, codes, *_ = index",
+        "def search(image):\n    return image[5:]",
+        "def search(self):\n    codes, rows = self._index",
+        "def search(self):\n    def part():\n        return self._index[1:]",
+        "def search(rows: Block):\n    codes, rows = rows",
+        "def search(rows):\n    '\\nrows : Block\\n'\n    rows[1:]",
+        "def search(n):\n    rows = Block(n, n)\n    codes, rows = rows",
+        "def search(n):\n    codes, rows = make(n)",
+        "def search(n):\n    pair = make_pair(n)\n    codes, rows = pair.first",
+        "def search(n):\n    part = make_pair(n).first._replace(codes=n)\n    part[1:]",
+        "codes, rows = make(3)",
+    ],
+)
+def test_the_test_of_named_tuples_finds_positions(source):
+    assert len(named_tuples.Package([_TUPLES, source]).positional_uses(source)) == 1
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        _KERNEL.format("codes, rows = rows.codes, rows.rows"),
+        _KERNEL.format("codes = rows.codes[1:], rows.rows[0]"),
+        _KERNEL.format("n_codes, d = rows.codes.shape"),
+        "def search(rows):\n    first, last = rows\n    return rows[1:]",
+        "def search(n):\n    first, last = make_pair(n).number",
+        "def search(index):\n    return type(index)(*map(len, index))",
+    ],
+)
+def test_the_test_of_named_tuples_lets_fields_pass(source):
+    assert named_tuples.Package([_TUPLES, source]).positional_uses(source) == []
 
 
 def test_importing_the_package_does_not_import_numba(run_script):
