@@ -50,7 +50,7 @@ def _emit_quantize(builder, vector, codes, at, count, scale, inverse, totals):
     builder.store(builder.fadd(builder.load(sum_losses), loss), sum_losses)
 
 
-def _emit_center(builder, row, center, per_unit, centered, at, count, largest):
+def _emit_center(builder, row, center, per_unit, centered, at, count, magnitude):
     """Center `count` features from number `at` on; update the largest magnitude."""
     doubles, bits = DOUBLE, I64
     if count > 1:
@@ -64,8 +64,8 @@ def _emit_center(builder, row, center, per_unit, centered, at, count, largest):
     # Magnitudes compare as their bits do, as integers; those of NaN are the largest.
     no_sign = 2**63 - 1
     no_sign = ir.Constant(bits, no_sign if count == 1 else [no_sign] * count)
-    magnitude = builder.and_(builder.bitcast(value, bits), no_sign)
-    builder.store(_larger(builder, magnitude, builder.load(largest)), largest)
+    this = builder.and_(builder.bitcast(value, bits), no_sign)
+    builder.store(_larger(builder, this, builder.load(magnitude)), magnitude)
 
 
 def _larger(builder, a, b):
@@ -102,8 +102,8 @@ def subtract_center(typingctx, X, i, center, per_unit, centered):
                 )
             ends.append(builder.load(end))
         larger = partial(_larger, builder)
-        largest = larger(fold(builder, ends[0], larger), ends[1])
-        return builder.bitcast(largest, DOUBLE)
+        magnitude = larger(fold(builder, ends[0], larger), ends[1])
+        return builder.bitcast(magnitude, DOUBLE)
 
     return signature, generate
 
