@@ -2,9 +2,9 @@
 
 The codes are a filter. A search reads a quarter of the bytes, does integer arithmetic,
 and measures only the few rows that the bounds cannot exclude; its answer is the exact
-one (why: ``_cpu/_sq8_codes.py``). The idea of scalar quantization with a scale of its own for
-each vector is that of LVQ: Aguerrebere et al., "Similarity search in the blink of an
-eye with compressed indices", 2023.
+one (why: ``_cpu/_sq8_codes.py``). Scalar quantization with a scale of its own for each
+vector is an idea of LVQ: Aguerrebere et al., "Similarity search in the blink of an eye
+with compressed indices", 2023.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def filled(index, Q):
     nq, m = len(Q), len(index.codebooks_t)
     upper_halves, lower_halves = np.zeros((2, nq, m, 256), np.uint8)
     steps, bases, errors = np.zeros(nq, np.float32), np.zeros(nq), np.zeros(nq)
-    fill_tables(0, Q, index, upper_halves, lower_halves, steps, bases, errors)
+    fill_tables(Q, index, upper_halves, lower_halves, steps, bases, errors)
     bits = half_bits(m, index.is_paired)
     largest = int(max(upper_halves.max(), lower_halves.max()))
     n_sums = m

@@ -1,28 +1,26 @@
 """The operations of the seam on the CPU, compiled by Numba on first use.
 
-Files of one family carry its name: ``_sq8_*`` the filter with 8-bit codes, ``_pq_*``
-product quantization. Files without one belong to an operation or to all::
+Who calls whom: ``_sq8_*`` is the filter with 8-bit codes, ``_pq_*`` product
+quantization; files without a family are an operation of the seam, or serve all::
 
-    operations      knn    radius    ivf_flat    kmeans        ivf_pq        refine
-                     |        |       |     |       |             |             |
-                     |        | <-----+     |       |             |             |
-                     | <----- | ------------+       |             |             |
-                     v        v                     v             v             |
-    queries         _sq8_block: SQ8Block      (block only)   _pq_block: PQBlock |
-                     |        |                     |             |             |
-    filters         _sq8_filter: panels, bounds     |        _pq_tables: tables |
-                     |                              |             |             |
-    codes           _sq8_codes: encode_sq8          |        _pq_codes: encode, |
-                     |                              |        place, decode      |
-                     |                              |             |             |
-    instructions    _sq8_simd, _sq8_quantize  <-----+        _pq_simd,          |
-                                                             _pq_codewords      |
+    operation       queries          filter and codes      vector instructions
 
-    who searches for what     _schedule (threads, blocks)  _lists (probes by list)
-    what stays                _candidates (room)  _topk (the k smallest)
-    exactly                   _distance (sqdist)  _rounding (in favour of a row)
-    apart                     _duplicates (identical rows)
-    at the bottom             _threads  _jit  _cache  _target  _bits  _ir  _numba
+    _ivf_flat
+      |-> _knn ---+
+      |-> _radius +----------------> _sq8_filter ------+-> _sq8_simd
+                  +-> _sq8_block --> _sq8_codes -------|-> _sq8_quantize
+    _kmeans ------+------------------------------------+
+
+    _ivf_pq --------> _pq_block ---> _pq_codes ----------> _pq_codewords
+      |----------------------------> _pq_tables -------+-> _pq_codewords
+      +------------------------------------------------+-> _pq_simd
+
+    _refine, _duplicates --------------------------------> _distance
+
+    what searches share     _schedule, _lists, _candidates, _topk
+    what bounds share       _rounding
+    vector instructions     _distance, _bits; written with _ir
+    compiling and running   _jit, _cache, _target, _threads; Numba's inside: _numba
 """
 
 from sklearn_ann._cpu._duplicates import rank_duplicates

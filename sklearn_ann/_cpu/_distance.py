@@ -76,8 +76,9 @@ def prefetch(typingctx, array, i):
         struct = array_struct(context, builder, signature.args[0], args[0])
         size = builder.extract_value(struct.strides, 0)
         start = pointer(builder, struct.data, builder.mul(args[1], size), I8)
-        arguments = [I8.as_pointer(), I32, I32, I32]
-        fetch = declare(builder, "llvm.prefetch.p0i8", ir.VoidType(), arguments)
+        fetch = declare(
+            builder, "llvm.prefetch.p0i8", ir.VoidType(), [I8.as_pointer(), *[I32] * 3]
+        )
         hints = [ir.Constant(I32, hint) for hint in (0, 3, 1)]  # read, keep, data
         zero, line = ir.Constant(I64, 0), ir.Constant(I64, 64)
         with cgutils.for_range_slice(builder, zero, size, line) as (at, _):

@@ -88,27 +88,30 @@ def _sum_lower_halves(
 
 @inlined_jit
 def _append(
-    mask,        # IN   uint64             rows of the panel to look at
-    panel,       # IN   int
-    lowest,      # IN   float              what they have in common
-    step,        # IN   float32
-    bits,        # IN   int                of half an entry
-    upper_sums,  # IN   (2, 64)            uint16
-    part,        # IN   int                which of the two panels this is
-    lower_sums,  # IN   (1, 64)            uint16
-    row_terms,   # IN   (n_panels * 64,)   float32
-    threshold,   # IN   float
-    i,           # IN   int                query of the block
-    values,      # OUT  (n, capacity)      float64  those that do not exceed it
-    positions,   # OUT  (n, capacity)      int64
-    count,       # IN   int                how many of these are there
+    mask,          # IN   uint64             rows of the panel to look at
+    panel,         # IN   int
+    codes,         # IN   (n_panels, m, 64)  uint8
+    is_paired,     # IN   bool
+    lower_halves,  # IN   (n, m, 256)        uint8
+    sums,          # IN   (2, 64)            uint16   of upper halves
+    part,          # IN   int                which of these two is of the panel
+    bits,          # IN   int                of half an entry
+    lowest,        # IN   float              what all rows have in common
+    step,          # IN   float32
+    row_terms,     # IN   (n_panels * 64,)   float32
+    threshold,     # IN   float
+    i,             # IN   int                query of the block
+    lower_sums,    # SCRATCH  (1, 64)        uint16
+    values,        # OUT  (n, capacity)      float64  those that do not exceed it
+    positions,     # OUT  (n, capacity)      int64
+    count,         # IN   int                how many of these are there
 ):
     """Append rows of a panel to the candidates of a query; their new number."""
+    _sum_lower_halves(mask, panel, codes, is_paired, lower_halves, i, lower_sums)
     while mask != 0:
         lane = lowest_bit(mask)
         mask &= mask - np.uint64(1)
-        steps = np.int64(upper_sums[part, lane]) << bits
-        steps += np.int64(lower_sums[0, lane])
+        steps = (np.int64(sums[part, lane]) << bits) + np.int64(lower_sums[0, lane])
         value = lowest + np.float64(row_terms[panel * PANEL + lane])
         value += np.float64(step) * np.float64(steps)
         if value <= threshold:
@@ -118,90 +121,79 @@ def _append(
     return count
 
 
-@inlined_jit
-def _scan_panel(
-    panel,         # IN     int
-    following,     # IN     int                the panel behind it
-    part,          # IN     int                0: the first of these two, 1: the second
-    codes,         # IN     (n_panels, m, 64)  uint8
-    is_paired,     # IN     bool
-    row_terms,     # IN     (n_panels * 64,)   float32
-    upper_halves,  # IN     (n, m, 256)        uint8
-    lower_halves,  # IN     (n, m, 256)        uint8
-    bits,          # IN     int                of half an entry
-    upper_sums,    # INOUT  (2, 64)            uint16  of both panels, for part 1
-    lower_sums,    # OUT    (1, 64)            uint16
-    i,             # IN     int                query of the block
-    lowest,        # IN     float              what all rows have in common
-    step,          # IN     float32
-    threshold,     # IN     float
-    limit,         # IN     float32            the same for ``sums_within``
-    values,        # OUT    (n, capacity)      float64
-    positions,     # OUT    (n, capacity)      int64
-    count,         # IN     int                candidates that are there
+@jit
+def _share_next_lists(
+    list_numbers,  # IN  (n_lists,)      int64
+    starts,        # IN  (n_lists + 1,)  int64  of their members
+    offsets,       # IN  (nlist + 1,)    int64  of their panels
 ):
-    """Append the candidates of a query in a panel; their new number."""
-    if part == 0:
-        sum_entries(codes, (panel, following), is_paired, upper_halves, i, upper_sums)
-    upper_step = step * np.float32(1 << bits)
-    mask = sums_within(upper_sums, part, row_terms, panel, upper_step, limit)
-    if mask == 0:
-        return count
-    _sum_lower_halves(mask, panel, codes, is_paired, lower_halves, i, lower_sums)
-    return _append(
-        mask, panel, lowest, step, bits, upper_sums, part, lower_sums, row_terms,
-        threshold, i, values, positions, count,
-    )
+    """The panels that queries bring into the cache, each a share of the next list.
+
+    Returns where the list behind each list starts, and where the share of each member
+    stops.
+    """
+    first_ahead = np.empty(len(list_numbers), np.int64)
+    stops = np.empty(starts[-1], np.int64)
+    for nth in range(len(list_numbers)):
+        ahead = list_numbers[min(nth + 1, len(list_numbers) - 1)]
+        first_ahead[nth] = offsets[ahead]
+        n_panels = offsets[ahead + 1] - offsets[ahead]
+        n_members = starts[nth + 1] - starts[nth]
+        for at in range(starts[nth], starts[nth + 1]):
+            share = n_panels * (at + 1 - starts[nth]) // n_members
+            stops[at] = offsets[ahead] + share
+    return first_ahead, stops
 
 
 @jit
 def _scan_pq_by_list(
-    start,          # IN       int           first query of the block
-    probes,         # IN       (n, nprobe)   int64    lists to search; -1: none
-    probe_sqdists,  # IN       (n, nprobe)   float64  of their centroids
+    probes,         # IN       (n, nprobe)  int64    lists to search; -1: none
+    probe_sqdists,  # IN       (n, nprobe)  float64  of their centroids
     k,              # IN       int
-    Q,              # IN       (nq, d)       float
+    Q,              # IN       (n, d)       float
     index,          # IN       IVFPQIndex
     block,          # INOUT    PQBlock
     scratch,        # SCRATCH  PQScratch
 ):
     """Bring the candidates of all queries up to date with these lists, list by list."""
-    # Taken out of their tuples once, see ``filter_panels``.
     panels, offsets = index.lists.panels, index.lists.offsets
     codes, row_terms, is_paired = index.codes, index.row_terms, index.is_paired
     upper_halves, lower_halves = block.upper_halves, block.lower_halves
     steps, bases, errors = block.steps, block.bases, block.errors
     thresholds, counts, full_at = block.thresholds, block.counts, block.full_at
     values, positions = block.values, block.positions
-    upper_sums, lower_sums = scratch.upper_sums, scratch.lower_sums
+    sums, lower_sums = scratch.upper_sums, scratch.lower_sums
     by_panel, bits = row_terms.reshape(-1, PANEL), half_bits(codes.shape[1], is_paired)
     list_numbers, starts, members, ranks = group_by_list(probes, len(offsets) - 1)
+    first_ahead, shares = _share_next_lists(list_numbers, starts, offsets)
     for nth in range(len(list_numbers)):
         first, last = offsets[list_numbers[nth]], offsets[list_numbers[nth] + 1] - 1
-        ahead = list_numbers[min(nth + 1, len(list_numbers) - 1)]
-        fetched, n_ahead = offsets[ahead], offsets[ahead + 1] - offsets[ahead]
-        n_queries = starts[nth + 1] - starts[nth]
+        fetched = first_ahead[nth]
         for at in range(starts[nth], starts[nth + 1]):
-            i = members[at]
-            lowest, step = probe_sqdists[i, ranks[at]] + bases[i], steps[i]
-            threshold, count = thresholds[i], counts[i]
-            limit = _limit(threshold, lowest, errors[i])
-            # Each query brings its share of the next list into the cache.
-            until = offsets[ahead] + n_ahead * (at + 1 - starts[nth]) // n_queries
+            i, fetch_until = members[at], shares[at]
+            lowest, threshold = probe_sqdists[i, ranks[at]] + bases[i], thresholds[i]
+            step, upper_step = steps[i], steps[i] * np.float32(1 << bits)
+            limit, count = _limit(threshold, lowest, errors[i]), counts[i]
             for place in range(first, last + 1):
-                panel, following = panels[place], panels[min(place + 1, last)]
-                if fetched < until:
+                panel, part = panels[place], (place - first) % 2
+                if fetched < fetch_until:
                     prefetch(codes, panels[fetched])
                     prefetch(by_panel, panels[fetched])
                     fetched += 1
-                count = _scan_panel(
-                    panel, following, (place - first) % 2, codes, is_paired, row_terms,
-                    upper_halves, lower_halves, bits, upper_sums, lower_sums,
-                    i, lowest, step, threshold, limit, values, positions, count,
+                if part == 0:
+                    pair = panel, panels[min(place + 1, last)]
+                    sum_entries(codes, pair, is_paired, upper_halves, i, sums)
+                mask = sums_within(sums, part, row_terms, panel, upper_step, limit)
+                if mask == 0:
+                    continue
+                count = _append(
+                    mask, panel, codes, is_paired, lower_halves, sums, part, bits,
+                    lowest, step, row_terms, threshold, i, lower_sums,
+                    values, positions, count,
                 )
                 if count > full_at[i]:
                     counts[i] = count
-                    make_room(block, i, k, start + i, Q, index, scratch)
+                    make_room(block, i, k, Q, index, scratch)
                     threshold, count = thresholds[i], counts[i]
                     limit = _limit(threshold, lowest, errors[i])
             counts[i] = count
@@ -219,11 +211,11 @@ def _scan_block(
     sqdists,        # OUT  (nq, k)       float64  or (0, k)
     ids,            # OUT  (nq, k)       int64
 ):
-    n, k = stop - start, ids.shape[1]
+    n, k, queries = stop - start, ids.shape[1], Q[start:stop]
     block, all_ids = empty_block(n, len(index.codebooks_t), k), index.ids
     scratch = empty_scratch(Q.shape[1], k)
     fill_tables(
-        start, Q, index, block.upper_halves, block.lower_halves,
+        queries, index, block.upper_halves, block.lower_halves,
         block.steps, block.bases, block.errors,
     )
     for i in range(n):
@@ -236,15 +228,14 @@ def _scan_block(
     # The nearest list of each query first: it lowers the threshold most.
     for first, last in ((0, 1), (1, probes.shape[1])):
         _scan_pq_by_list(
-            start,
             probes[start:stop, first:last],
             probe_sqdists[start:stop, first:last],
-            k, Q, index, block, scratch,
+            k, queries, index, block, scratch,
         )
     for i in range(n):
         shrink_pq(block, i, k)
         first = 0 if is_sorted else certain_first(block, i, k)
-        measure_pq(block, i, k, first, start + i, Q, index, scratch)
+        measure_pq(block, i, k, first, queries, index, scratch)
         for c in range(k):
             is_found = c < block.counts[i]
             if is_sorted:

@@ -1,8 +1,8 @@
 """The two halves of a k-means step: assign rows to centroids, add them up.
 
-A row wants one centroid only, so that there is no list of candidates to keep: the
-smallest bound of all centroids gives the threshold, and the few centroids below it are
-measured. Among equally near ones the first wins.
+A row wants one centroid only, so that no candidates have to be kept: the smallest bound
+of all centroids gives the threshold, and the few centroids below it are measured. Among
+equally near ones the first wins.
 """
 
 from __future__ import annotations

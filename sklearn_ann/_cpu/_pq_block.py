@@ -121,8 +121,7 @@ def measure_pq(
     i,        # IN       int        query of the block
     k,        # IN       int
     first,    # IN       int        first of the candidates to measure
-    query,    # IN       int        the same query, of all
-    Q,        # IN       (nq, d)    float
+    Q,        # IN       (n, d)     float    queries of the block
     index,    # IN       IVFPQIndex
     scratch,  # SCRATCH  PQScratch
 ):
@@ -141,7 +140,7 @@ def measure_pq(
             prefetch(codes, positions[c + AHEAD] // PANEL)
             prefetch(all_ids, positions[c + AHEAD])
         decode_pq(positions[c], index, decoded)
-        values[c] = sqdist(decoded, 0, Q, query)
+        values[c] = sqdist(decoded, 0, Q, i)
         # Sorted by id among equal distances; the number of the candidate goes along.
         keys[c] = np.int64(all_ids[positions[c]]) * _KEY + c
     sort_pairs(values, keys, count)
@@ -157,8 +156,7 @@ def make_room(
     block,    # INOUT    PQBlock
     i,        # IN       int      query of the block
     k,        # IN       int
-    query,    # IN       int      the same query, of all
-    Q,        # IN       (nq, d)  float
+    Q,        # IN       (n, d)   float    queries of the block
     index,    # IN       IVFPQIndex
     scratch,  # SCRATCH  PQScratch
 ):
@@ -166,5 +164,5 @@ def make_room(
     shrink_pq(block, i, k)
     if block.full_at[i] > block.values.shape[1] - PANEL:
         # So many have nearly the same value that only measuring them tells.
-        measure_pq(block, i, k, 0, query, Q, index, scratch)
+        measure_pq(block, i, k, 0, Q, index, scratch)
         shrink_pq(block, i, k)

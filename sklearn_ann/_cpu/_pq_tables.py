@@ -32,8 +32,7 @@ def half_bits(m, is_paired):
 
 @jit
 def fill_tables(
-    start,         # IN   int          first of the queries
-    Q,             # IN   (nq, d)      float
+    Q,             # IN   (n, d)       float    queries of the block
     index,         # IN   IVFPQIndex
     upper_halves,  # OUT  (n, m, 256)  uint8    of -2 (q - z).codeword, in steps
     lower_halves,  # OUT  (n, m, 256)  uint8    of the same
@@ -54,7 +53,7 @@ def fill_tables(
         n_rows = min(ROWS, n - first)
         for row in range(n_rows):
             for t in range(Q.shape[1]):
-                value = np.float64(Q[start + first + row, t])
+                value = np.float64(Q[first + row, t])
                 centered[row, t] = value - center[t]
         for j in range(m):
             if n_rows == ROWS:

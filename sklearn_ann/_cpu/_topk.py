@@ -7,8 +7,8 @@ import numpy as np
 from sklearn_ann._cpu._jit import jit
 
 # Halvings of the range of the values: the answers are less than a thousandth of that
-# range apart. Each is one pass without a branch, which for lists of some
-# dozens takes half as long as a quickselect.
+# range apart. Each is one pass without a branch, which for some dozens of values takes
+# half as long as a quickselect.
 _HALVINGS = 10
 
 
