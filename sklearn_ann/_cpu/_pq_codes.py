@@ -140,7 +140,7 @@ def _place_pq(
     codebooks = index.codebooks
     m, _, dsub = codebooks.shape
     # Sums side by side do not wait for each other.
-    double, parts, label = np.zeros(m * dsub), np.empty(dsub), -1
+    twice_offset, parts, label = np.zeros(m * dsub), np.empty(dsub), -1
     for place in range(start, stop):
         row, position = order[place], positions[place]
         if place + AHEAD < stop:
@@ -149,14 +149,14 @@ def _place_pq(
         if owners[panel] != label:
             label = owners[panel]
             for t in range(centroids.shape[1]):
-                double[t] = 2.0 * (np.float64(centroids[label, t]) - center[t])
+                twice_offset[t] = 2.0 * (np.float64(centroids[label, t]) - center[t])
         parts[:] = 0.0
         for j in range(m):
             code = codes[row, j]
             panels[panel, j, lane] = code
             for s in range(dsub):
                 word = np.float64(codebooks[j, code, s])
-                parts[s] += word * (word + double[j * dsub + s])
+                parts[s] += word * (word + twice_offset[j * dsub + s])
         row_terms[position] = parts.sum()
 
 
