@@ -7,6 +7,7 @@ on the host: a model fitted with one of them is searched with the other.
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from types import SimpleNamespace
 
@@ -44,8 +45,14 @@ _ON_HOST = (accumulate_codewords, decode_rows, encode_sq8, place_pq, rank_twins)
 
 OPERATIONS = sorted(operation.__name__ for operation in (*_ON_DEVICE, *_ON_HOST))
 
-# One search at a time has the memory of a GPU.
-_lock = threading.Lock()
+# One search at a time has the memory of a GPU. By number of the GPU.
+_locks: dict[int, threading.Lock] = {}
+
+if hasattr(os, "register_at_fork"):
+    # A thread that the child of a fork does not have may hold them. The fork does not
+    # wait for the end of a search, as it does for locks that are held over forks: CUDA
+    # does not work in the child of a process that has used it, and says so there.
+    os.register_at_fork(after_in_child=_locks.clear)
 
 
 @functools.cache
@@ -56,7 +63,9 @@ def on_device(number):
     def bind(operation):
         @functools.wraps(operation)
         def run(*args):
-            with _lock, use_device(number):
+            # One lock for two threads that ask at the same time: this is atomic.
+            lock = _locks.setdefault(number, threading.Lock())
+            with lock, use_device(number):
                 return operation(*args)
 
         return run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -18,6 +19,8 @@ if getattr(cuda, "implementation", None) != "NVIDIA":
     )
 
 from numba.cuda.core import config
+
+from sklearn_ann._forks import hold_over_forks
 
 __all__ = [
     "FULL_WARP",
@@ -51,7 +54,18 @@ __all__ = [
 
 IS_SIMULATED = bool(config.ENABLE_CUDASIM)
 
-_number = 0  # of the GPU in use
+
+class _InUse(threading.local):
+    """Each thread has a GPU of its own in use."""
+
+    number = 0
+
+
+_in_use = _InUse()
+
+# Settings of Numba are those of all threads. A fork waits until they are as they were.
+_changing_settings = threading.RLock()
+hold_over_forks(_changing_settings)
 
 WARP = 32
 FULL_WARP = 0xFFFFFFFF
@@ -85,15 +99,18 @@ def check_device(number):
 @contextlib.contextmanager
 def use_device(number):
     """Launches and new arrays are those of this GPU."""
-    global _number
+    before = _in_use.number
     with cuda.gpus[number]:
-        _number = number
-        yield
+        _in_use.number = number
+        try:
+            yield
+        finally:
+            _in_use.number = before
 
 
 def device_in_use():
-    """The number of the GPU in use; one thread at a time has a GPU."""
-    return _number
+    """The number of the GPU that this thread uses; one thread at a time has a GPU."""
+    return _in_use.number
 
 
 def free_memory():
@@ -151,12 +168,13 @@ def launch(function, grid, block, *args):
     if 0 in (grid if isinstance(grid, tuple) else (grid,)):
         return
     # Small searches have small grids: no reason to warn.
-    before = config.CUDA_LOW_OCCUPANCY_WARNINGS
-    config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
-    try:
-        configured = function[grid, block]
-    finally:
-        config.CUDA_LOW_OCCUPANCY_WARNINGS = before
+    with _changing_settings:
+        before = config.CUDA_LOW_OCCUPANCY_WARNINGS
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+        try:
+            configured = function[grid, block]
+        finally:
+            config.CUDA_LOW_OCCUPANCY_WARNINGS = before
     configured(*args)
 
 
