@@ -2,6 +2,41 @@
 
 The answers are those of ``_cpu``, to the last bit, and so is the index, which is built
 on the host: a model fitted with one of them is searched with the other.
+
+Who calls whom, from the seam down; the names are those of the files::
+
+    on_device: a lock for each GPU, and the operations
+     |
+     +-- _knn  _radius  _ivf_flat  _ivf_pq  _kmeans  _refine
+     |    |     the operations, in files named as those of _cpu; flat and probed
+     |    |     searches run through _knn and _radius, along a route
+     |    |
+     |    +-- _routes           which panels a query visits
+     |    |    |
+     |    |    +-- _fp32_routes       vectors, filtered in float32
+     |    |    |    |
+     |    |    |    +-- _queries          queries on the GPU
+     |    |    |    +-- _fp32_chains      the filter along the lists that are probed
+     |    |    |    +-- _fp32_filter      the filter of all rows, its tiles
+     |    |    |    +-- _fp32_vectors     float32 images, and their proven bound
+     |    |    |
+     |    |    +-- _pq_routes         codes, filtered by tables
+     |    |         |
+     |    |         +-- _pq_tables        tables, and their proven bound
+     |    |         +-- _pq_filter        sums of table entries
+     |    |
+     |    +-- _topk             thresholds, and the k smallest, by a block
+     |
+     +-- _pq_codes         encode_pq; what codes stand for
+
+    used by all of them:
+
+    _image         the index on the GPU, for as long as it lives
+    _memory        what fits at once
+    _candidates    what the filters append to
+    _chains        panels of each query
+    _distance      exact distances
+    _compat        numba-cuda
 """
 
 from __future__ import annotations
@@ -18,20 +53,22 @@ from sklearn_ann._cpu import (
     place_pq,
     rank_twins,
 )
-from sklearn_ann._cuda._compat import check_device, use_device
-from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
-from sklearn_ann._cuda._ivf_pq import (
-    candidates_ivf_pq,
-    radius_ivf_pq,
-    scan_ivf_pq,
+from sklearn_ann._cuda._compat import (
+    check_device,
+    copy_to_gpu_of,
+    copy_to_host,
+    gpu_of,
+    use_device,
 )
+from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
+from sklearn_ann._cuda._ivf_pq import candidates_ivf_pq, radius_ivf_pq, scan_ivf_pq
 from sklearn_ann._cuda._kmeans import accumulate_clusters, assign
 from sklearn_ann._cuda._knn import knn
 from sklearn_ann._cuda._pq_codes import encode_pq
 from sklearn_ann._cuda._radius import radius
 from sklearn_ann._cuda._refine import refine
 
-__all__ = ["OPERATIONS", "on_device"]
+__all__ = ["OPERATIONS", "copy_to_gpu_of", "copy_to_host", "gpu_of", "on_device"]
 
 _ON_DEVICE = (
     *(accumulate_clusters, assign, knn, radius),

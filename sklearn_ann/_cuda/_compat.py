@@ -1,4 +1,8 @@
-"""The only file that knows numba-cuda: compiling, launching, memory, missing GPUs."""
+"""The only file that knows numba-cuda: compiling, launching, memory, missing GPUs.
+
+It uses some names that numba-cuda does not document. A comment beside each says what
+breaks when it moves.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,8 @@ from types import SimpleNamespace
 import numpy as np
 from numba import cuda, types
 
+# That of Numba itself, without numba-cuda, has no such name or another one there. If
+# numba-cuda renames it, nobody has a GPU: every import ends in the error below.
 if getattr(cuda, "implementation", None) != "NVIDIA":
     raise ImportError(
         "device='cuda', and device=None for an array on a GPU, need numba-cuda. "
@@ -18,12 +24,16 @@ if getattr(cuda, "implementation", None) != "NVIDIA":
         "device='cpu'."
     )
 
+# Private: Numba's settings, by the environment variables without "NUMBA_". When it
+# moves, this import fails. When ENABLE_CUDASIM is renamed, so does the next line; when
+# CUDA_LOW_OCCUPANCY_WARNINGS is, every launch.
 from numba.cuda.core import config
 
 from sklearn_ann._forks import hold_over_forks
 
 __all__ = [
     "FULL_WARP",
+    "INFINITY",
     "WARP",
     "add_exactly_rounded",
     "bits_of",
@@ -70,9 +80,9 @@ hold_over_forks(_changing_settings)
 WARP = 32
 FULL_WARP = 0xFFFFFFFF
 
-# Without fastmath: the bounds of ``_vectors`` hold for IEEE arithmetic, and infinite
-# thresholds must stay infinite. Signatures come with the first call: with one in the
-# decorator, importing a kernel would need a GPU.
+# Without fastmath: the bounds of ``_fp32_vectors`` hold for IEEE arithmetic, and
+# infinite thresholds must stay infinite. Signatures come with the first call: with one
+# in the decorator, importing a kernel would need a GPU.
 kernel = cuda.jit
 device = cuda.jit(device=True)
 
@@ -138,6 +148,9 @@ def gpu_of(array):
     pointer = array.__cuda_array_interface__["data"][0]
     if IS_SIMULATED or not pointer:
         return 0
+    # Private: NVIDIA's driver. The interface of the array does not say which GPU it is
+    # on. When the driver moves, device=None fails for arrays that are neither of torch
+    # nor of CuPy, and so does copying them.
     from numba.cuda.cudadrv.driver import binding, driver
 
     attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
@@ -224,6 +237,10 @@ if IS_SIMULATED:
 else:
     from llvmlite import ir
     from numba import float32, float64, int32, int64
+
+    # Private: code generation (cgutils, and the methods of a target context that the
+    # two intrinsics below call). When they move, no filter compiles: tests/cuda_compile
+    # fails, the simulator does not notice.
     from numba.cuda import cgutils, libdevice
     from numba.cuda.extending import intrinsic
 
@@ -285,3 +302,7 @@ else:
             return context.get_dummy_value()
 
         return signature, generate
+
+
+# In float32, so that kernels of float32 stay such.
+INFINITY = float32(math.inf)

@@ -1,4 +1,4 @@
-"""Two GPUs at once: one search at a time on each, in settings that stay as they were."""
+"""Two GPUs at once: one search at a time on each; settings that stay as they were."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
