@@ -61,8 +61,7 @@ def _measure_chains(
     probes,       # IN   (m, nprobe)  int32
     ends,         # IN   (m, nprobe)  int32
     k,            # IN   int
-    length,       # IN   int          of the scratch of a query: a power of two, at
-                  #                   least k + 64
+    length,       # IN   int          of a query's scratch: 2**i, at least k + 64
     row_sqdists,  # SCRATCH (m * length,)  float64
     rows,         # SCRATCH (m * length,)  int32
     sqdists,      # OUT  (m, k)       float64  ascending; +inf where there is none
