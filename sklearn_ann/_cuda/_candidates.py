@@ -1,11 +1,12 @@
 """Candidates: rows that may be neighbours of a query.
 
-A filter knows two bounds of each distance, and a threshold that no neighbour of its
-query is above. Rows whose lower bound does not exceed it are appended to the candidates
-of the query, which are measured in the end; nothing else is ever written.
+A filter computes two bounds of each distance. Every query has a threshold that none of
+its neighbours exceeds. A row whose lower bound does not exceed the threshold is
+appended to the candidates of the query, which are measured in the end. A filter writes
+nothing else.
 
-The candidates of all queries lie one after the other: query q has room for those from
-starts[q] to starts[q + 1]. Its count goes on beyond its room: then some are lost.
+The candidates of all queries lie one after the other: query q has the slots from
+starts[q] to starts[q + 1]. Its count may grow beyond that room: then some are lost.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Candidates(NamedTuple):
 
 
 def empty_candidates(starts):
-    """None yet, and room for some of each query; the last start is the end of all."""
+    """No candidates yet, and room for them; the last start is the end of all rooms."""
     n_candidates = max(1, int(starts[-1]))
     return Candidates(
         starts=to_device(starts),
@@ -55,8 +56,8 @@ def equal_starts(n, padded, capacity):
 def append(query, place, lower, upper, starts, counts, lowers, uppers, places):
     """Add a row to the candidates of a query.
 
-    Threads of many blocks do so, in any order: the count gives each a slot of its own.
-    It counts those that find no room, too, which is how their loss is noticed.
+    Threads of many blocks append in any order: the atomic count gives each of them a
+    slot of its own. The count includes rows that find no room, so a loss is noticed.
     """
     slot = starts[query] + cuda.atomic.add(counts, query, 1)
     if slot < starts[query + 1]:
@@ -65,10 +66,10 @@ def append(query, place, lower, upper, starts, counts, lowers, uppers, places):
 
 @device
 def rounded_up(value):
-    """A float32 that is not below a number, and little above.
+    """A float32 that is not below a number, and a little above it.
 
-    Thresholds and errors are bounds from above, so that is the way to round them. Of
-    the 4 units of the last place one or two pay for the number becoming a float32, and
-    the others for the operations that have made it.
+    Thresholds and errors are upper bounds, so they may only be rounded upwards. The
+    margin is 4 rounding units of float32. One pays for the conversion to float32, the
+    others for the last operations that have computed the number.
     """
     return float32(value + abs(value) * float32(2.0**-22))

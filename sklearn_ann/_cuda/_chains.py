@@ -1,7 +1,7 @@
 """Chains: the panels that each query visits, one after the other.
 
-Those of the lists that it probes, the nearest list first, or those of all rows. Filters
-read them in this order, a part of each chain at a time.
+A chain has the panels of the lists that the query probes, the nearest list first, or
+all panels. Filters read it in this order, a part at a time.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The filter: which rows can be neighbours of a query, from float32 products alone.
 
-A tile is 128 rows, two panels. For one tile and some queries a block of threads makes
-all dot products, in registers; what is below the threshold of its query is appended to
-the candidates of the query (``_candidates.py``). Thresholds, and what they are compared
-with, are explained in ``_fp32_vectors.py``.
+A tile is 128 rows, two panels. For one tile and some queries a block of threads
+computes all dot products, in registers. Rows whose lower bound does not exceed the
+threshold of a query are appended to its candidates (``_candidates.py``).
+``_fp32_vectors.py`` explains the bounds and the thresholds.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ MANY_THREADS = (TILE // SIDE) ** 2
 STEP = FEATURES * TILE
 TWO_STEPS = 2 * STEP
 
-# Queries of ``filter_few``. A thread has one row, which it reads once for all of them.
+# Queries of ``filter_few``. A thread has one row and reads it once for all of them.
 FEW = 8
 
 # Steps of four features for which ``filter_few`` keeps its queries in shared memory.
@@ -56,10 +56,10 @@ def append_row(
     query, place, product, sqnorm, threshold, gap_factor,
     starts, counts, lowers, uppers, places,
 ):  # fmt: skip
-    """Append a row to the candidates of a query, if its product does not exclude it.
+    """Append a row to the candidates of a query, if the product does not exclude it.
 
-    The two bounds are those of ``_fp32_vectors``, but for the terms of the query, which
-    are part of the threshold.
+    ``_fp32_vectors`` proves the two bounds. Their terms that depend on the query are
+    part of the threshold instead.
     """
     lower = sqnorm - float32(2) * product
     if lower <= threshold and sqnorm < INFINITY:

@@ -1,4 +1,4 @@
-"""Routes of queries that are compared with vectors, by the float32 filter."""
+"""The routes to vectors, with the float32 filter."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _SHARED = 32
 
 
 class _VectorRoute:
-    """What routes of vectors have in common: they are those of a FlatImage."""
+    """What routes to the vectors of a FlatImage have in common."""
 
     @property
     def bound(self):
-        """What distances may be off by."""
+        """The error that filtered distances may have."""
         return self._image.bound
 
     def upload(self, Q, sqradius):
-        """Queries on the GPU, and thresholds that nothing within a radius is above."""
+        """Queries on the GPU, and thresholds that no row within a radius exceeds."""
         image = self._image
         queries = upload_queries(Q, image)
         thresholds = empty(len(queries.sqnorms), np.float32)
@@ -57,9 +57,10 @@ class _VectorRoute:
         measure_candidates(queries.Q, queries.n, self._image, candidates)
 
     def rows(self):
-        """Parts of the queries; vectors, their row numbers, whether they lie by place.
+        """Start and end of a part of the queries, its rows and its chains.
 
-        And the chains of the part. Here all queries are one part.
+        The rows are vectors, their row numbers, and whether the vectors lie in the
+        order of the places. Here all queries are one part.
         """
         image = self._image
         yield 0, len(self.chains.probes), image.X, image.ids, False, self.chains
@@ -82,7 +83,7 @@ class AllRows(_VectorRoute):
         return AllRows(self._image, len(queries))
 
     def visit(self, queries, first, last, thresholds, candidates):
-        """Append the candidates among some tiles."""
+        """Append the candidates in some tiles."""
         filter_tiles(queries, self._image, first, last, thresholds, candidates)
 
     @cached_property
@@ -109,10 +110,10 @@ class ProbedLists(_VectorRoute, Probed):
         return ProbedLists(self._image, self._lists, self._probes[queries])
 
     def visit(self, queries, first, last, thresholds, candidates):
-        """Append the candidates among some tiles.
+        """Append the candidates in some tiles.
 
-        At the end of the chains all that is left of a list is read for all queries, if
-        there are many for each.
+        At the end of the chains the rest of each list is read once for all its queries,
+        if lists have many of them.
         """
         n_shared = self._probes.size / len(self._lists.sizes)
         if last == self.n_tiles and n_shared >= _SHARED:
@@ -134,7 +135,7 @@ class ProbedLists(_VectorRoute, Probed):
             )  # fmt: skip
 
     def _visit_by_list(self, queries, first, thresholds, candidates):
-        """The same of all tiles from the first on, a list at a time."""
+        """Append the candidates in all tiles from the first on, list by list."""
         image = self._image
         members, unseen, items = self._work_items(2 * first)
         launch(
@@ -148,9 +149,9 @@ class ProbedLists(_VectorRoute, Probed):
         )  # fmt: skip
 
     def _work_items(self, seen):
-        """Members of the lists, what they have not seen, and items: `filter_lists`.
+        """Members of the lists, their unseen panels, and items: see ``filter_lists``.
 
-        Of each chain `seen` panels have been visited.
+        `seen` panels of each chain have been visited.
         """
         offsets, nprobe = self._lists.offsets, self._probes.shape[1]
         is_open = (self._probes >= 0) & (self._ends > seen)
@@ -183,7 +184,10 @@ class ProbedLists(_VectorRoute, Probed):
 
 
 def _cut(edges, length):
-    """Parts of at most a length of what lies between edges: whose, and their firsts."""
+    """Cut the intervals between edges into parts of at most a length.
+
+    Returns the interval of each part, and its start.
+    """
     n_parts = -(-np.diff(edges) // length)
     owner = np.repeat(np.arange(len(n_parts)), n_parts)
     nth = np.arange(len(owner)) - np.repeat(np.cumsum(n_parts) - n_parts, n_parts)

@@ -59,8 +59,8 @@ THREADS = 256
 class Bound(NamedTuple):
     """The constants of the bound for vectors of d features.
 
-    The gap between the lower and the upper bound of a distance is at most `gap_factor`
-    times lowered(x), plus as much of the query (its spread), plus 4 `underflow`.
+    The lower and the upper bound of a distance are at most `gap_factor` (lowered(x) +
+    spread of the query) + 4 `underflow` apart. The spread is |q|^2 here.
     """
 
     lower_factor: float  # 1 - a: makes lowered(x) of |x|^2
@@ -85,7 +85,7 @@ def bound_for(d):
 
 @device
 def _in_units(X, row, t, center, per_unit):
-    """A centered feature, in units of the index: float32 has room for it there."""
+    """A centered feature in units of the index, so that float32 does not overflow."""
     return (float64(X[row, t]) - center[t]) * per_unit
 
 

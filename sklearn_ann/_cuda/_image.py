@@ -24,8 +24,8 @@ from sklearn_ann._cuda._fp32_vectors import (
 )
 from sklearn_ann._cuda._memory import check_room
 
-# What was made for an array, and a weak reference to it, by the id of the array and the
-# number of the GPU. One thread at a time has a GPU, so no two look for the same key.
+# A weak reference to an array and the image made for it, by the id of the array and the
+# number of the GPU. One thread at a time has a GPU, so no two make the same image.
 _images: dict[tuple[int, int], tuple] = {}
 
 
@@ -71,7 +71,7 @@ def lists_of(lists):
 
 
 def remember(owner, make):
-    """What was made for an array, on the GPU in use, if that is still alive."""
+    """The image of an array on the GPU in use: made once, forgotten with the array."""
     key = id(owner), device_in_use()
     if key not in _images:
         image = make()

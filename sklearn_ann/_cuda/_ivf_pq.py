@@ -1,8 +1,8 @@
 """Search among product-quantized rows in inverted lists.
 
-As in lists of vectors, along the lists that a query probes: ``_knn`` and ``_radius``
-lower thresholds, drop candidates and sort. Only the route is different: a filter sums
-up entries of tables, and decoded rows are measured.
+As in lists of vectors, ``_knn`` and ``_radius`` visit the lists that a query probes,
+lower thresholds, drop candidates and sort. Only the route is different: its filter sums
+up entries of tables, and it measures decoded rows.
 """
 
 from __future__ import annotations

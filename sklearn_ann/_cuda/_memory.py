@@ -1,4 +1,4 @@
-"""What fits into the memory of a GPU, and what is searched in parts."""
+"""The memory of a GPU: whether an index fits, and which parts of a task fit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_room(n_bytes, what):
 
 
 def split_queries(n, n_bytes, capacity):
-    """Parts of n queries, of so many bytes each and so many candidates."""
+    """Parts of n queries that fit: each takes some bytes, and has some candidates."""
     n_bytes += CANDIDATE_BYTES * capacity
     room = free_memory() * _SHARE / n_bytes
     if room < 1:
@@ -35,13 +35,13 @@ def split_queries(n, n_bytes, capacity):
 
 
 def split_rows(n, n_bytes):
-    """Parts of n rows, of so many bytes each, that fit into memory."""
+    """Parts of n rows that fit, of so many bytes each."""
     room = free_memory() * _SHARE / n_bytes
     return _parts(n, n if room >= n else int(room))
 
 
 def split_counts(counts, n_bytes=CANDIDATE_BYTES):
-    """Parts of some queries with so many items each, of so many bytes."""
+    """Parts of some queries that fit: each has some items of so many bytes."""
     room = free_memory() * _SHARE / n_bytes
     parts, start, total = [], 0, 0
     for query, count in enumerate(counts.tolist()):
@@ -53,7 +53,7 @@ def split_counts(counts, n_bytes=CANDIDATE_BYTES):
 
 
 def _parts(n, most):
-    """The numbers up to n in parts of at most so many: firsts, and ends."""
+    """Starts and ends of parts of n items, each of at most so many."""
     most = max(1, most)
     return [(start, min(n, start + most)) for start in range(0, n, most)]
 

@@ -1,4 +1,4 @@
-"""Routes of queries that are compared with codes, by the tables of ``_pq_tables``."""
+"""The route to the codes of inverted lists, with the filter of codes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class ProbedCodes(Probed):
         )
 
     def upload(self, Q, sqradius):
-        """Queries on the GPU, and thresholds that nothing within a radius is above."""
+        """Queries on the GPU, and thresholds that no row within a radius exceeds."""
         image, n = self._image, len(Q)
         m, dsub, _ = image.codebooks_t.shape
         probe_sqdists = np.where(self._probes >= 0, self._probe_sqdists, 0.0)
@@ -97,7 +97,7 @@ class ProbedCodes(Probed):
         return queries, thresholds
 
     def visit(self, queries, first, last, thresholds, candidates):
-        """Append the candidates among some tiles."""
+        """Append the candidates in some tiles."""
         image, chains = self._image, self.chains
         most = MOST_BLOCKS * PANELS_OF_BLOCK
         for start in range(2 * first, 2 * last, most):
@@ -124,9 +124,9 @@ class ProbedCodes(Probed):
         )  # fmt: skip
 
     def rows(self):
-        """Parts of the queries; vectors, their row numbers, whether they lie by place.
+        """Start and end of a part of the queries, its rows and its chains.
 
-        And the chains of the part. Here the vectors are the decoded rows of the chains.
+        As for vectors. Here the rows of the chains are decoded first.
         """
         lists, d = self._lists, self._image.center.shape[0]
         lengths, n_panels = self._ends - self._starts, self._ends[:, -1]

@@ -1,4 +1,4 @@
-"""Queries on the GPU, as the float32 filter wants them."""
+"""Queries of the float32 filter on the GPU."""
 
 from __future__ import annotations
 

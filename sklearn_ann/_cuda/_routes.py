@@ -1,19 +1,20 @@
 """Routes: which panels a query visits, in what order, and what it is compared with.
 
-The order is that of a chain of panels, which is cut into rounds. All rows are a chain
-of their own: ``AllRows``. The lists that a query probes make up another one:
-``ProbedLists`` of vectors (both in ``_fp32_routes.py``), ``ProbedCodes`` of codes (in
-``_pq_routes.py``).
+A query visits a chain of panels, and a search cuts the chain into rounds. ``AllRows``
+is the route to all vectors, ``ProbedLists`` the route to the vectors of the lists that
+a query probes (``_fp32_routes.py``), ``ProbedCodes`` the route to the codes of these
+lists (``_pq_routes.py``).
 
-``_knn`` and ``_radius`` search along any route. It has, beside `n_tiles`, the length of
-the longest chain in tiles of two panels, and `bound`, what distances may be off by:
+``_knn`` and ``_radius`` search along any route. A route offers them
 
+- `n_tiles`, the length of the longest chain in tiles of two panels;
+- `bound`, the error that filtered distances may have;
 - ``upload(Q, sqradius)``: queries on the GPU, and thresholds for a radius;
-- ``visit(queries, first, last, thresholds, candidates)``: appends the candidates among
-  some tiles;
-- ``measure(queries, candidates)``: their rows and exact distances;
+- ``visit(queries, first, last, thresholds, candidates)``, which appends the candidates
+  in some tiles;
+- ``measure(queries, candidates)``, which fills in their rows and exact distances;
 - ``some(queries)``: the same route for some of the queries;
-- ``rows()``: all rows of the chains, in parts, for those whose candidates do not fit.
+- ``rows()``: all rows of the chains, in parts, for queries whose candidates overflow.
 """
 
 from __future__ import annotations
