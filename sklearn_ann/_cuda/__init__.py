@@ -61,7 +61,11 @@ from sklearn_ann._cuda._compat import (
     use_device,
 )
 from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
-from sklearn_ann._cuda._ivf_pq import candidates_ivf_pq, radius_ivf_pq, scan_ivf_pq
+from sklearn_ann._cuda._ivf_pq import (
+    candidates_ivf_pq,
+    radius_ivf_pq,
+    scan_ivf_pq,
+)
 from sklearn_ann._cuda._kmeans import accumulate_clusters, assign
 from sklearn_ann._cuda._knn import knn
 from sklearn_ann._cuda._pq_codes import encode_pq

@@ -1,14 +1,16 @@
 """Two GPUs at once: one search at a time on each; settings that stay as they were."""
 
+import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
 
 import cuda_lane
+import numpy as np
 import pytest
 
 from sklearn_ann import _cuda
-from sklearn_ann._cuda import _compat
+from sklearn_ann._cuda import _compat, _image
 
 SECONDS = 20
 
@@ -86,6 +88,20 @@ def test_after_an_operation_the_gpu_before_it_is_in_use(two_gpus, backends_of):
     (backend,) = backends_of(knn, [1])
     assert backend.knn() == 1
     assert _compat.device_in_use() == before
+
+
+def test_each_gpu_has_an_image_of_its_own(two_gpus):
+    owner, n_before = np.zeros(1), len(_image._images)
+    images = []
+    for number in (0, 1, 0, 1):
+        with _compat.use_device(number):
+            images.append(_image.remember(owner, object))
+    first, second, *again = images
+    assert first is not second
+    assert again == [first, second]
+    del owner
+    gc.collect()
+    assert len(_image._images) == n_before
 
 
 def test_launches_in_two_threads_leave_the_warnings_as_they_were(monkeypatch):
