@@ -125,7 +125,7 @@ def _fitted(run, X):
 @contextmanager
 def _recorded(run):
     """The launches of filters: function, grid, block and arguments of each."""
-    from sklearn_ann._cuda import _filter, _ivf_pq, _routes
+    from sklearn_ann._cuda import _fp32_filter, _fp32_routes, _pq_routes
     from sklearn_ann._cuda._compat import launch
 
     launches = []
@@ -136,12 +136,12 @@ def _recorded(run):
             launches.append(call)
 
     with ExitStack() as patches:
-        for module in (_filter, _ivf_pq, _routes):
+        for module in (_fp32_filter, _fp32_routes, _pq_routes):
             patches.enter_context(patch.object(module, "launch", record))
         if run.options.sim:
             # Its searches are so small that two kernels would not be used.
-            patches.enter_context(patch.object(_filter, "MOST_FEW", 1))
-            patches.enter_context(patch.object(_routes, "_SHARED", 1))
+            patches.enter_context(patch.object(_fp32_filter, "MOST_FEW", 1))
+            patches.enter_context(patch.object(_fp32_routes, "_SHARED", 1))
         yield launches
 
 

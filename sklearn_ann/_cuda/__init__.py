@@ -2,11 +2,47 @@
 
 The answers are those of ``_cpu``, to the last bit, and so is the index, which is built
 on the host: a model fitted with one of them is searched with the other.
+
+Who calls whom, from the seam down; the names are those of the files::
+
+    on_device: a lock for each GPU, and the operations
+     |
+     +-- _knn  _radius  _ivf_flat  _ivf_pq  _kmeans  _refine
+     |    |     the operations, in files named as those of _cpu; flat and probed
+     |    |     searches run through _knn and _radius, along a route
+     |    |
+     |    +-- _routes           which panels a query visits
+     |    |    |
+     |    |    +-- _fp32_routes       vectors, filtered in float32
+     |    |    |    |
+     |    |    |    +-- _queries          queries on the GPU
+     |    |    |    +-- _fp32_chains      the filter along the lists that are probed
+     |    |    |    +-- _fp32_filter      the filter of all rows, its tiles
+     |    |    |    +-- _fp32_vectors     float32 images, and their proven bound
+     |    |    |
+     |    |    +-- _pq_routes         codes, filtered by tables
+     |    |         |
+     |    |         +-- _pq_tables        tables, and their proven bound
+     |    |         +-- _pq_filter        sums of table entries
+     |    |
+     |    +-- _topk             thresholds, and the k smallest, by a block
+     |
+     +-- _pq_codes         encode_pq; what codes stand for
+
+    used by all of them:
+
+    _image         the index on the GPU, for as long as it lives
+    _memory        what fits at once
+    _candidates    what the filters append to
+    _chains        panels of each query
+    _distance      exact distances
+    _compat        numba-cuda
 """
 
 from __future__ import annotations
 
 import functools
+import os
 import threading
 from types import SimpleNamespace
 
@@ -17,7 +53,13 @@ from sklearn_ann._cpu import (
     place_pq,
     rank_duplicates,
 )
-from sklearn_ann._cuda._compat import check_device, use_device
+from sklearn_ann._cuda._compat import (
+    check_device,
+    copy_to_gpu_of,
+    copy_to_host,
+    gpu_of,
+    use_device,
+)
 from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
 from sklearn_ann._cuda._ivf_pq import (
     candidates_ivf_pq,
@@ -30,7 +72,7 @@ from sklearn_ann._cuda._pq_codes import encode_pq
 from sklearn_ann._cuda._radius import radius
 from sklearn_ann._cuda._refine import refine
 
-__all__ = ["OPERATIONS", "on_device"]
+__all__ = ["OPERATIONS", "copy_to_gpu_of", "copy_to_host", "gpu_of", "on_device"]
 
 _ON_DEVICE = (
     *(accumulate_clusters, assign, knn, radius),
@@ -44,8 +86,14 @@ _ON_HOST = (accumulate_codewords, decode_rows, encode_sq8, place_pq, rank_duplic
 
 OPERATIONS = sorted(operation.__name__ for operation in (*_ON_DEVICE, *_ON_HOST))
 
-# One search at a time has the memory of a GPU.
-_lock = threading.Lock()
+# One search at a time has the memory of a GPU. By number of the GPU.
+_locks: dict[int, threading.Lock] = {}
+
+if hasattr(os, "register_at_fork"):
+    # A thread that the child of a fork does not have may hold them. The fork does not
+    # wait for the end of a search, as it does for locks that are held over forks: CUDA
+    # does not work in the child of a process that has used it, and says so there.
+    os.register_at_fork(after_in_child=_locks.clear)
 
 
 @functools.cache
@@ -56,7 +104,9 @@ def on_device(number):
     def bind(operation):
         @functools.wraps(operation)
         def run(*args):
-            with _lock, use_device(number):
+            # One lock for two threads that ask at the same time: this is atomic.
+            lock = _locks.setdefault(number, threading.Lock())
+            with lock, use_device(number):
                 return operation(*args)
 
         return run

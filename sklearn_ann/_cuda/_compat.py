@@ -1,14 +1,21 @@
-"""The only file that knows numba-cuda: compiling, launching, memory, missing GPUs."""
+"""The only file that knows numba-cuda: compiling, launching, memory, missing GPUs.
+
+It uses some names that numba-cuda does not document. A comment beside each says what
+breaks when it moves.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import math
+import threading
 from types import SimpleNamespace
 
 import numpy as np
 from numba import cuda, types
 
+# That of Numba itself, without numba-cuda, has no such name or another one there. If
+# numba-cuda renames it, nobody has a GPU: every import ends in the error below.
 if getattr(cuda, "implementation", None) != "NVIDIA":
     raise ImportError(
         "device='cuda', and device=None for an array on a GPU, need numba-cuda. "
@@ -17,10 +24,16 @@ if getattr(cuda, "implementation", None) != "NVIDIA":
         "device='cpu'."
     )
 
+# Private: Numba's settings, by the environment variables without "NUMBA_". When it
+# moves, this import fails. When ENABLE_CUDASIM is renamed, so does the next line; when
+# CUDA_LOW_OCCUPANCY_WARNINGS is, every launch.
 from numba.cuda.core import config
+
+from sklearn_ann._forks import hold_over_forks
 
 __all__ = [
     "FULL_WARP",
+    "INFINITY",
     "WARP",
     "add_exactly_rounded",
     "bits_of",
@@ -51,14 +64,25 @@ __all__ = [
 
 IS_SIMULATED = bool(config.ENABLE_CUDASIM)
 
-_number = 0  # of the GPU in use
+
+class _InUse(threading.local):
+    """Each thread has a GPU of its own in use."""
+
+    number = 0
+
+
+_in_use = _InUse()
+
+# Settings of Numba are those of all threads. A fork waits until they are as they were.
+_changing_settings = threading.RLock()
+hold_over_forks(_changing_settings)
 
 WARP = 32
 FULL_WARP = 0xFFFFFFFF
 
-# Without fastmath: the bounds of ``_vectors`` hold for IEEE arithmetic, and infinite
-# thresholds must stay infinite. Signatures come with the first call: with one in the
-# decorator, importing a kernel would need a GPU.
+# Without fastmath: the bounds of ``_fp32_vectors`` hold for IEEE arithmetic, and
+# infinite thresholds must stay infinite. Signatures come with the first call: with one
+# in the decorator, importing a kernel would need a GPU.
 kernel = cuda.jit
 device = cuda.jit(device=True)
 
@@ -85,15 +109,18 @@ def check_device(number):
 @contextlib.contextmanager
 def use_device(number):
     """Launches and new arrays are those of this GPU."""
-    global _number
+    before = _in_use.number
     with cuda.gpus[number]:
-        _number = number
-        yield
+        _in_use.number = number
+        try:
+            yield
+        finally:
+            _in_use.number = before
 
 
 def device_in_use():
-    """The number of the GPU in use; one thread at a time has a GPU."""
-    return _number
+    """The number of the GPU that this thread uses; one thread at a time has a GPU."""
+    return _in_use.number
 
 
 def free_memory():
@@ -121,6 +148,9 @@ def gpu_of(array):
     pointer = array.__cuda_array_interface__["data"][0]
     if IS_SIMULATED or not pointer:
         return 0
+    # Private: NVIDIA's driver. The interface of the array does not say which GPU it is
+    # on. When the driver moves, device=None fails for arrays that are neither of torch
+    # nor of CuPy, and so does copying them.
     from numba.cuda.cudadrv.driver import binding, driver
 
     attribute = binding.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
@@ -151,12 +181,13 @@ def launch(function, grid, block, *args):
     if 0 in (grid if isinstance(grid, tuple) else (grid,)):
         return
     # Small searches have small grids: no reason to warn.
-    before = config.CUDA_LOW_OCCUPANCY_WARNINGS
-    config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
-    try:
-        configured = function[grid, block]
-    finally:
-        config.CUDA_LOW_OCCUPANCY_WARNINGS = before
+    with _changing_settings:
+        before = config.CUDA_LOW_OCCUPANCY_WARNINGS
+        config.CUDA_LOW_OCCUPANCY_WARNINGS = 0
+        try:
+            configured = function[grid, block]
+        finally:
+            config.CUDA_LOW_OCCUPANCY_WARNINGS = before
     configured(*args)
 
 
@@ -206,6 +237,10 @@ if IS_SIMULATED:
 else:
     from llvmlite import ir
     from numba import float32, float64, int32, int64
+
+    # Private: code generation (cgutils, and the methods of a target context that the
+    # two intrinsics below call). When they move, no filter compiles: tests/cuda_compile
+    # fails, the simulator does not notice.
     from numba.cuda import cgutils, libdevice
     from numba.cuda.extending import intrinsic
 
@@ -267,3 +302,7 @@ else:
             return context.get_dummy_value()
 
         return signature, generate
+
+
+# In float32, so that kernels of float32 stay such.
+INFINITY = float32(math.inf)

@@ -70,8 +70,8 @@ def measure(
     X,        # IN   (n, d)           float
     ids,      # IN   (n_places,)      int32    row at each place
     Q,        # IN   (nq, d)          float
-    starts,   # IN   (padded + 1,)    int64    see ``_filter``
-    counts,   # IN   (padded,)        int32    no larger than the room of their lists
+    starts,   # IN   (padded + 1,)    int64    see Candidates
+    counts,   # IN   (padded,)        int32    no more than there is room for
     places,   # IN   (n_candidates,)  int32
     rows,     # OUT  (n_candidates,)  int32
     sqdists,  # OUT  (n_candidates,)  float64
@@ -88,10 +88,11 @@ def measure(
             sqdists[slot] = exact
 
 
-def measure_candidates(Q, n, image, lists):
-    """Measure what is in the lists of n queries."""
+def measure_candidates(Q, n, image, candidates):
+    """Measure the candidates of n queries."""
     launch(
         measure, n, MEASURE_THREADS,
-        image.X, image.ids, Q, lists.starts, lists.counts, lists.places,
-        lists.rows, lists.sqdists,
+        image.X, image.ids, Q,
+        candidates.starts, candidates.counts, candidates.places,
+        candidates.rows, candidates.sqdists,
     )  # fmt: skip

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sklearn_ann._cuda._image import bytes_of_query, image_of
+from sklearn_ann._cuda._fp32_routes import ProbedLists
+from sklearn_ann._cuda._image import image_of
 from sklearn_ann._cuda._knn import knn_of
+from sklearn_ann._cuda._queries import bytes_of_query
 from sklearn_ann._cuda._radius import radius_of
-from sklearn_ann._cuda._routes import ProbedLists
 
 
 def scan_ivf_flat(Q, index, probes, k, n_threads):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_ann._cuda._compat import cuda, float64, kernel, launch, to_device
-from sklearn_ann._cuda._image import remember, split_rows
+from sklearn_ann._cuda._image import remember
 from sklearn_ann._cuda._knn import knn
+from sklearn_ann._cuda._memory import split_rows
 
 # Features that a block adds up for its cluster.
 _FEATURES = 64
@@ -35,8 +36,8 @@ def assign(X, rows, index, n_threads):
     """
     sqdists, labels = np.empty(len(rows)), np.empty(len(rows), np.int64)
     for start, stop, vectors in _vectors_of(X, rows):
-        found = knn(vectors, index, 1, n_threads)
-        sqdists[start:stop], labels[start:stop] = (array[:, 0] for array in found)
+        nearest, ids = knn(vectors, index, 1, n_threads)
+        sqdists[start:stop], labels[start:stop] = nearest[:, 0], ids[:, 0]
     return labels, sqdists
 
 
@@ -50,11 +51,11 @@ def accumulate_clusters(X, rows, order, starts, n_threads):
     sums = to_device(np.zeros((n_clusters, d)))
     for start, stop, vectors in _vectors_of(X, rows):
         is_there = (order >= start) & (order < stop)
-        n_before = np.append(0, np.cumsum(is_there))
+        starts_there = np.append(0, np.cumsum(is_there))[starts]
         launch(
             _accumulate, (n_clusters, -(-d // _FEATURES)), _FEATURES,
             vectors, to_device((order[is_there] - start).astype(np.int32)),
-            to_device(n_before[starts]), sums,
+            to_device(starts_there), sums,
         )  # fmt: skip
     return sums.copy_to_host()
 

@@ -1,13 +1,13 @@
 """Exact nearest neighbours: filter in float32, measure what is left in float64.
 
-The rows are visited in rounds that grow. After each, the list of candidates of a query
-is cut at a bound for its k-th smallest distance, which becomes the threshold of the
-next round: no matrix of distances is ever written. What is left at the end is measured
-as on the CPU and sorted by distance and row number, so the answer has the same bits.
+The rows are visited in rounds that grow. After each, the candidates of a query are cut
+at a bound for its k-th smallest distance, which becomes the threshold of the next
+round: no matrix of distances is ever written. What is left at the end is measured as on
+the CPU and sorted by distance and row number, so the answer has the same bits.
 
-A list that overflows has lost candidates, but its threshold is good: the query is
-searched once more, from that threshold on. If its list overflows again, as it does when
-more rows are equally near than a list holds, all rows are measured for it.
+A query whose candidates overflow has lost some, but its threshold is good: the query is
+searched once more, from that threshold on. If they overflow again, as they do when more
+rows are equally near than there is room for, all rows are measured for it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ import math
 
 import numpy as np
 
+from sklearn_ann._cuda._candidates import empty_candidates, equal_starts
+from sklearn_ann._cuda._chains import panel_of_chain
 from sklearn_ann._cuda._compat import (
     WARP,
     cuda,
@@ -27,23 +29,24 @@ from sklearn_ann._cuda._compat import (
     to_device,
 )
 from sklearn_ann._cuda._distance import sqdist
-from sklearn_ann._cuda._filter import TILE
-from sklearn_ann._cuda._image import (
-    bytes_of_query,
-    empty_lists,
-    equal_starts,
-    image_of,
-    split_queries,
-    take_queries,
+from sklearn_ann._cuda._fp32_filter import TILE
+from sklearn_ann._cuda._fp32_routes import AllRows
+from sklearn_ann._cuda._image import image_of
+from sklearn_ann._cuda._memory import split_queries
+from sklearn_ann._cuda._queries import bytes_of_query, take_queries
+from sklearn_ann._cuda._topk import (
+    NO_ROW,
+    THREADS,
+    select,
+    shrink_candidates,
+    sort_pairs,
 )
-from sklearn_ann._cuda._routes import AllRows, panel_of_chain
-from sklearn_ann._cuda._topk import NO_ROW, THREADS, select, shrink, sort_pairs
 from sklearn_ann._layout import PANEL
 
-# Places in a list: at least so many, and 64 for each neighbour up to so many, so that
-# rounds are few; for many neighbours 16 for each. k-means has lists for many rows, and
-# wants one neighbour.
-_SHORTEST_LIST, _LONG_LIST = 256, 1024
+# Candidates of a query: room for at least so many, and for 64 for each neighbour up to
+# so many, so that rounds are few; for many neighbours 16 for each. k-means has many
+# queries at once, and wants one neighbour.
+_LEAST_CAPACITY, _LARGE_CAPACITY = 256, 1024
 
 
 @kernel
@@ -58,7 +61,7 @@ def _measure_chains(
     probes,       # IN   (m, nprobe)  int32
     ends,         # IN   (m, nprobe)  int32
     k,            # IN   int
-    length,       # IN   int          of a list: a power of two, at least k + 64
+    length,       # IN   int          of a query's scratch: 2**i, at least k + 64
     row_sqdists,  # SCRATCH (m * length,)  float64
     rows,         # SCRATCH (m * length,)  int32
     sqdists,      # OUT  (m, k)       float64  ascending; +inf where there is none
@@ -113,7 +116,7 @@ def knn_of(Q, k, route_of, n_bytes):
     """The k nearest rows on the route of each query, which may be on the GPU.
 
     ``route_of(start, stop)`` is that of some queries: see ``_routes``. A query takes
-    `n_bytes` on the GPU, and its list.
+    `n_bytes` on the GPU, and its candidates.
     """
     parts = [
         _knn_part(Q[start:stop], k, route_of(start, stop))
@@ -124,8 +127,8 @@ def knn_of(Q, k, route_of, n_bytes):
 
 
 def capacity(k):
-    """Places in the list of a query: a power of two, many times what it shall find."""
-    least = max(_SHORTEST_LIST, min(_LONG_LIST, 64 * k), 16 * k)
+    """Candidates that a query has room for: a power of two, many times k."""
+    least = max(_LEAST_CAPACITY, min(_LARGE_CAPACITY, 64 * k), 16 * k)
     return 2 ** math.ceil(math.log2(least))
 
 
@@ -145,21 +148,30 @@ def rounds(n_tiles, k):
 
 
 def _knn_part(Q, k, route):
-    """As ``knn_of``, for queries whose lists fit into memory."""
+    """As ``knn_of``, for queries whose candidates fit into memory."""
     queries, thresholds = route.upload(Q, math.inf)
     ends = rounds(route.n_tiles, k)
     sqdists, ids, is_lost = search(queries, k, route, thresholds, ends)
-    lost = np.flatnonzero(is_lost)
-    if len(lost):
-        route = route.some(lost)
-        again, unknown = route.upload(take_queries(queries, lost), math.inf)
-        known = np.full(len(unknown), np.nan, np.float32)
-        known[: len(lost)] = thresholds.copy_to_host()[lost]
-        found = search(again, k, route, to_device(known), [route.n_tiles])
-        sqdists[lost], ids[lost], is_lost = found
-        route, lost = route.some(np.flatnonzero(is_lost)), lost[is_lost]
-    if len(lost):
-        sqdists[lost], ids[lost] = _measure_all(queries.Q, lost, route, k)
+    if is_lost.any():
+        lost = np.flatnonzero(is_lost)
+        sqdists[lost], ids[lost] = _search_again(queries, lost, thresholds, k, route)
+    return sqdists, ids
+
+
+def _search_again(queries, lost, thresholds, k, route):
+    """The k nearest rows of some queries, from the thresholds on that they have."""
+    route = route.some(lost)
+    again, _ = route.upload(take_queries(queries, lost), math.inf)
+    # NaN for the padding, which has no candidates.
+    lowered = np.full(len(again.spreads), np.nan, np.float32)
+    lowered[: len(lost)] = thresholds.copy_to_host()[lost]
+    sqdists, ids, is_lost = search(
+        again, k, route, to_device(lowered), [route.n_tiles]
+    )
+    if is_lost.any():
+        route = route.some(np.flatnonzero(is_lost))
+        measured = _measure_all(queries.Q, lost[is_lost], route, k)
+        sqdists[is_lost], ids[is_lost] = measured
     return sqdists, ids
 
 
@@ -169,23 +181,24 @@ def search(queries, k, route, thresholds, ends):
     Returns squared distances and ids, and which of the queries are not answered.
     """
     n, padded, bound = queries.n, len(thresholds), route.bound
-    lists = empty_lists(equal_starts(n, padded, capacity(k)))
+    candidates = empty_candidates(equal_starts(n, padded, capacity(k)))
     is_lost = to_device(np.zeros(padded, np.int32))
     seen = 0
     for end in ends:
-        route.visit(queries, seen, end, thresholds, lists)
+        route.visit(queries, seen, end, thresholds, candidates)
         launch(
-            shrink, n, THREADS,
-            k, float32(bound.twice), float32(bound.tiny), queries.norms,
-            lists.starts, thresholds, lists.counts, is_lost,
-            lists.lows, lists.uppers, lists.places,
+            shrink_candidates, n, THREADS,
+            k, float32(bound.gap_factor), float32(bound.underflow), queries.spreads,
+            candidates.starts, thresholds, candidates.counts, is_lost,
+            candidates.lowers, candidates.uppers, candidates.places,
         )  # fmt: skip
         seen = end
-    route.measure(queries, lists)
+    route.measure(queries, candidates)
     sqdists, ids = empty((n, k), np.float64), empty((n, k), np.int64)
     launch(
         select, n, THREADS,
-        k, lists.starts, lists.counts, lists.rows, lists.sqdists, sqdists, ids,
+        k, candidates.starts, candidates.counts, candidates.rows, candidates.sqdists,
+        sqdists, ids,
     )  # fmt: skip
     is_lost = is_lost.copy_to_host()[:n] > 0
     return sqdists.copy_to_host(), ids.copy_to_host(), is_lost
@@ -193,16 +206,18 @@ def search(queries, k, route, thresholds, ends):
 
 def _measure_all(Q, queries, route, k):
     """The k nearest rows of some queries that the filter could not answer."""
-    length, found = 2 ** math.ceil(math.log2(k + PANEL)), []
-    for start, stop, rows, chains in route.rows():
+    length, parts = 2 ** math.ceil(math.log2(k + PANEL)), []
+    for start, stop, X, rows_at, is_placed, chains in route.rows():
         m = stop - start
         sqdists, ids = empty((m, k), np.float64), empty((m, k), np.int64)
         launch(
             _measure_chains, m, THREADS,
-            *rows, Q, to_device(queries[start:stop].astype(np.int32)), *chains,
+            X, rows_at, is_placed,
+            Q, to_device(queries[start:stop].astype(np.int32)),
+            chains.panels, chains.offsets, chains.probes, chains.ends,
             k, length, empty(m * length, np.float64), empty(m * length, np.int32),
             sqdists, ids,
         )  # fmt: skip
-        found.append((sqdists.copy_to_host(), ids.copy_to_host()))
-    sqdists, ids = map(np.concatenate, zip(*found, strict=True))
+        parts.append((sqdists.copy_to_host(), ids.copy_to_host()))
+    sqdists, ids = map(np.concatenate, zip(*parts, strict=True))
     return sqdists, ids

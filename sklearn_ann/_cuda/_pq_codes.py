@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sklearn_ann._cuda._compat import (
+    INFINITY,
     WARP,
     add_exactly_rounded,
     cuda,
@@ -23,7 +23,8 @@ from sklearn_ann._cuda._compat import (
     to_device,
 )
 from sklearn_ann._cuda._distance import MEASURE_THREADS, add_lanes, add_square
-from sklearn_ann._cuda._image import check_room, image_of, remember, split_rows
+from sklearn_ann._cuda._image import image_of, remember
+from sklearn_ann._cuda._memory import check_room, split_rows
 from sklearn_ann._layout import CODEWORDS, PANEL
 
 # Codes are read four at a time, as the bytes of an integer.
@@ -33,8 +34,6 @@ WORDS = PANEL // 4
 # a feature is read once for them, and each codeword once for all rows of a warp.
 _ROWS = 128
 _AT_ONCE = 32
-
-INFINITY = float32(math.inf)
 
 
 class CodesImage(NamedTuple):
@@ -65,17 +64,18 @@ def _make_image(index):
     copied = index.codes, index.row_terms, index.ids, index.owners
     n_bytes = sum(array.nbytes for array in copied)
     check_room(n_bytes, f"The index of codes of {index.lists.sizes.sum()} rows")
+    codes = np.ascontiguousarray(index.codes).reshape(-1).view(np.int32)
     return CodesImage(
-        centroids.X,
-        centroids.center,
-        to_device(index.owners.astype(np.int32)),
-        to_device(index.codebooks),
-        to_device(index.codebooks_t),
-        to_device(index.radii),
-        to_device(np.ascontiguousarray(index.codes).reshape(-1).view(np.int32)),
-        to_device(index.row_terms),
-        to_device(index.ids),
-        index.largest_row_term,
+        centroids=centroids.X,
+        center=centroids.center,
+        owners=to_device(index.owners.astype(np.int32)),
+        codebooks=to_device(index.codebooks),
+        codebooks_t=to_device(index.codebooks_t),
+        radii=to_device(index.radii),
+        codes=to_device(codes),
+        row_terms=to_device(index.row_terms),
+        ids=to_device(index.ids),
+        largest_row_term=index.largest_row_term,
     )
 
 
@@ -89,8 +89,8 @@ def _feature(codes, owners, centroids, codebooks, place, t):
     panel, lane, j = place // PANEL, place % PANEL, t // dsub
     word = codes[(panel * m + j) * WORDS + lane // 4]
     code = word >> 8 * (lane % 4) & 255
-    known = float64(centroids[owners[panel], t])
-    return add_exactly_rounded(known, float64(codebooks[j, code, t - j * dsub]))
+    of_centroid = float64(centroids[owners[panel], t])
+    return add_exactly_rounded(of_centroid, float64(codebooks[j, code, t - j * dsub]))
 
 
 @kernel
@@ -101,8 +101,8 @@ def measure_codes(
     codebooks,  # IN   (m, 256, dsub)    float32
     ids,        # IN   (n_places,)       int32
     Q,          # IN   (nq, d)           float
-    starts,     # IN   (nq + 1,)         int64    see ``_filter``
-    counts,     # IN   (nq,)             int32    no larger than the room of their lists
+    starts,     # IN   (nq + 1,)         int64    see Candidates
+    counts,     # IN   (nq,)             int32    no more than there is room for
     places,     # IN   (n_candidates,)   int32
     rows,       # OUT  (n_candidates,)   int32
     sqdists,    # OUT  (n_candidates,)   float64
@@ -191,11 +191,11 @@ def _add_products(scores, at, feature, words):
 
 @kernel
 def _nearest(
-    residuals,  # IN   (m * dsub, padded)    float32
-    codebooks_t,  # IN   (m * dsub * 256,)     float32  see IVFPQIndex
-    half_sqnorms,     # IN   (m * 256,)            float32  half the squared lengths
-    dsub,       # IN   int
-    codes,      # OUT  (n, m)                uint8
+    residuals,     # IN   (m * dsub, padded)  float32
+    codebooks_t,   # IN   (m * dsub * 256,)   float32  see IVFPQIndex
+    half_sqnorms,  # IN   (m * 256,)          float32  half the squared lengths
+    dsub,          # IN   int
+    codes,         # OUT  (n, m)              uint8
 ):
     """A thread has a part of a row.
 
@@ -231,7 +231,8 @@ def encode_pq(X, labels, centroids, codebooks_t, half_sqnorms, n_threads):
     """
     (n, d), (m, dsub, _) = X.shape, codebooks_t.shape
     centroids = to_device(centroids)
-    words = to_device(codebooks_t.reshape(-1)), to_device(half_sqnorms.reshape(-1))
+    codebooks_t = to_device(codebooks_t.reshape(-1))
+    half_sqnorms = to_device(half_sqnorms.reshape(-1))
     codes = np.empty((n, m), np.uint8)
     for start, stop in split_rows(n, d * X.itemsize + 4 * m * dsub + m + 4):
         n_blocks = -(-(stop - start) // _ROWS)
@@ -242,6 +243,9 @@ def encode_pq(X, labels, centroids, codebooks_t, half_sqnorms, n_threads):
             centroids, residuals,
         )  # fmt: skip
         found = empty((stop - start, m), np.uint8)
-        launch(_nearest, n_blocks * m, _ROWS, residuals, *words, dsub, found)
+        launch(
+            _nearest, n_blocks * m, _ROWS,
+            residuals, codebooks_t, half_sqnorms, dsub, found,
+        )  # fmt: skip
         codes[start:stop] = found.copy_to_host()
     return codes

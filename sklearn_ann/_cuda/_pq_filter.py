@@ -12,11 +12,12 @@ keeps its sums meanwhile, in float32: any number of parts is searched in the sam
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
+from sklearn_ann._cuda._candidates import append
+from sklearn_ann._cuda._chains import panel_of_probe, probe_of_chain
 from sklearn_ann._cuda._compat import (
+    INFINITY,
     copy_wide,
     cuda,
     device,
@@ -27,7 +28,6 @@ from sklearn_ann._cuda._compat import (
     load4,
 )
 from sklearn_ann._cuda._pq_codes import WORDS
-from sklearn_ann._cuda._routes import panel_of_probe, probe_of_chain
 from sklearn_ann._layout import CODEWORDS, PANEL
 
 THREADS = 256
@@ -49,8 +49,6 @@ _THREADS_OF_PANEL = PANEL // _ROWS
 
 # Panels of a chain that a block visits.
 PANELS_OF_BLOCK = THREADS // _THREADS_OF_PANEL
-
-INFINITY = float32(math.inf)
 
 
 def table_dtype(m):
@@ -86,9 +84,34 @@ def _copy_entries(tables, at, entries, n):
         copy_wide(tables, at + i, entries, i)
 
 
-def _filter_for(entry, n_entries):
-    """The kernel for entries of a type, of which so many are in shared memory."""
+def _make_sum_up(entry, n_entries):
+    """What sums up entries of a type, of which so many are in shared memory."""
     most_parts = n_entries // CODEWORDS
+
+    @device
+    def sum_up(tables, m, codes, query, panel, quad, is_there, sums):
+        """The sums of a thread; all threads of the block copy the table of the query.
+
+        A thread that has no panel only copies.
+        """
+        entries = cuda.shared.array(n_entries, entry, alignment=16)
+        for i in range(_ROWS):
+            sums[i] = float32(0)
+        for part in range(0, m, most_parts):
+            n_parts = min(most_parts, m - part)
+            table_at = (query * m + part) * CODEWORDS
+            cuda.syncthreads()
+            _copy_entries(tables, table_at, entries, n_parts * CODEWORDS)
+            cuda.syncthreads()
+            if is_there:
+                codes_at = (panel * m + part) * WORDS + quad
+                _add_parts(sums, entries, n_parts, codes, codes_at)
+
+    return sum_up
+
+
+def _make_filter(sum_up):
+    """The filter of codes for tables whose entries are summed up so."""
 
     @kernel
     def filter_codes(
@@ -96,7 +119,7 @@ def _filter_for(entry, n_entries):
         scales,      # IN    (n,)              float32  what entries are multiplied by
         m,           # IN    int               parts
         codes,       # IN    (n_panels * m * 16,)  int32  four codes of a part each
-        row_terms,       # IN    (n_panels * 64,)  float32  +inf: no row
+        row_terms,   # IN    (n_panels * 64,)  float32  +inf: no row
         shifts,      # IN    (n, nprobe)       float32  of each list a query probes
         thresholds,  # IN    (n,)              float32  NaN: nothing is a candidate
         panels,      # IN    (n_panels,)       int32    see Chains
@@ -107,11 +130,10 @@ def _filter_for(entry, n_entries):
         last,        # IN    int               takes 64 for query x
         starts,      # IN    (n + 1,)          int64
         counts,      # INOUT (n,)              int32
-        lows,        # OUT   (n_candidates,)   float32
+        lowers,      # OUT   (n_candidates,)   float32
         uppers,      # OUT   (n_candidates,)   float32
         places,      # OUT   (n_candidates,)   int32
     ):
-        entries = cuda.shared.array(n_entries, entry, alignment=16)
         sums = cuda.local.array(_ROWS, float32)
         query, t = cuda.blockIdx.x, cuda.threadIdx.x
         visited = first + cuda.blockIdx.y * PANELS_OF_BLOCK + t // _THREADS_OF_PANEL
@@ -121,17 +143,7 @@ def _filter_for(entry, n_entries):
             probe = probe_of_chain(ends, query, visited)
         if probe >= 0:
             panel = panel_of_probe(panels, offsets, probes, ends, query, probe, visited)
-        for i in range(_ROWS):
-            sums[i] = float32(0)
-        for part in range(0, m, most_parts):
-            n_parts = min(most_parts, m - part)
-            table_at = (query * m + part) * CODEWORDS
-            cuda.syncthreads()
-            _copy_entries(tables, table_at, entries, n_parts * CODEWORDS)
-            cuda.syncthreads()
-            if probe >= 0:
-                codes_at = (panel * m + part) * WORDS + quad
-                _add_parts(sums, entries, n_parts, codes, codes_at)
+        sum_up(tables, m, codes, query, panel, quad, probe >= 0, sums)
         if probe >= 0:
             threshold, shift = thresholds[query], shifts[query, probe]
             unit = float32(1) / scales[query]
@@ -141,15 +153,16 @@ def _filter_for(entry, n_entries):
                 for row in range(4):
                     value = (shift + of_rows[row]) + sums[i + row] * unit
                     if value <= threshold and of_rows[row] < INFINITY:
-                        slot = starts[query] + cuda.atomic.add(counts, query, 1)
-                        if slot < starts[query + 1]:
-                            lows[slot], uppers[slot] = value, value
-                            places[slot] = place + row
+                        # It is both bounds, but for an error of the query.
+                        append(
+                            query, place + row, value, value,
+                            starts, counts, lowers, uppers, places,
+                        )  # fmt: skip
 
     return filter_codes
 
 
 FILTERS = {
-    np.dtype(np.float32): _filter_for(float32, _ROOM // 4),
-    np.dtype(np.float16): _filter_for(float16, _ROOM // 2),
+    np.dtype(np.float32): _make_filter(_make_sum_up(float32, _ROOM // 4)),
+    np.dtype(np.float16): _make_filter(_make_sum_up(float16, _ROOM // 2)),
 }

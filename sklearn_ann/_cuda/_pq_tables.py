@@ -46,8 +46,8 @@ from __future__ import annotations
 
 import math
 
+from sklearn_ann._cuda._candidates import rounded_up
 from sklearn_ann._cuda._compat import (
-    FULL_WARP,
     WARP,
     cuda,
     device,
@@ -56,7 +56,7 @@ from sklearn_ann._cuda._compat import (
     kernel,
     load4,
 )
-from sklearn_ann._cuda._vectors import Bound
+from sklearn_ann._cuda._fp32_vectors import Bound, sum_and_largest
 from sklearn_ann._layout import CODEWORDS, FARTHEST
 
 TINY = 2.0**-100
@@ -64,9 +64,9 @@ TINY = 2.0**-100
 # Scaled entries are below 2^15, and scales at most 2^100.
 _ENTRY_BITS, _MOST_SCALE_BITS = 15, 100
 
-# A value is both bounds of a distance, but for the error of its query, which takes the
-# place of the squared length: D - E <= v <= D + E.
-BOUND = Bound(keep=1.0, tiny=TINY, twice=2.0)
+# A value is both bounds of a distance, but for the error of its query, which is its
+# spread: D - E <= v <= D + E. Between them lies 2 E.
+BOUND = Bound(lower_factor=1.0, underflow=TINY, gap_factor=2.0)
 
 CENTER_THREADS = 128
 
@@ -81,26 +81,43 @@ def _scale_for(largest):
     return float32(math.ldexp(1.0, min(_ENTRY_BITS - bits, _MOST_SCALE_BITS)))
 
 
+@device
+def _bounds_of_entries(Q, query, center, radii, dsub, lane):
+    """Of |2 (q - z)_j| rho_j, what entries are at most: the sum and the largest.
+
+    Over all parts j, by all lanes of a warp.
+    """
+    total, largest = float64(0), float64(0)
+    for j in range(lane, radii.shape[0], WARP):
+        square = float64(0)
+        for t in range(j * dsub, min(Q.shape[1], (j + 1) * dsub)):
+            value = float64(Q[query, t]) - center[t]
+            square += 4.0 * value * value
+        entry = (math.sqrt(square) + TINY) * radii[j]
+        total, largest = total + entry, max(largest, entry)
+    return sum_and_largest(total, largest)
+
+
 @kernel
 def center_queries(
-    Q,             # IN   (n, d)         float
-    center,        # IN   (d,)           float64
-    radii,         # IN   (m,)           float64  the largest length of a codeword
-    dsub,          # IN   int
-    largest_row_term,  # IN   float          absolute
-    spans,         # IN   (n,)           float64  the largest absolute shift
-    farthest,      # IN   (n,)           float64  the largest squared distance to a
-                   #                              centroid
-    origins,       # IN   (n,)           float64
-    sqradius,      # IN   float
-    rounding,      # IN   float          the rounding unit of entries
-    padded,        # IN   int            queries with padding, a multiple of TOGETHER
-    centered,       # OUT  (m * dsub * padded,)  float32  side by side for each feature;
-                   #                              zeros past d and without a table;
-                   #                              not written past query n
-    scales,        # OUT  (n,)           float32  powers of two
-    errors,        # OUT  (n,)           float32
-    thresholds,    # OUT  (n,)           float32  of values within the radius
+    Q,           # IN   (n, d)         float
+    center,      # IN   (d,)           float64
+    radii,       # IN   (m,)           float64  the largest length of a codeword
+    dsub,        # IN   int
+    largest_row_term,  # IN  float     absolute
+    spans,       # IN   (n,)           float64  the largest absolute shift
+    farthest,    # IN   (n,)           float64  the largest squared distance to a
+                 #                              centroid
+    origins,     # IN   (n,)           float64
+    sqradius,    # IN   float
+    rounding,    # IN   float          the rounding unit of entries
+    padded,      # IN   int            queries with padding, a multiple of TOGETHER
+    centered,    # OUT  (m * dsub * padded,)  float32  side by side for each feature;
+                 #                              zeros past d and without a table;
+                 #                              not written past query n
+    scales,      # OUT  (n,)           float32  powers of two
+    errors,      # OUT  (n,)           float32
+    thresholds,  # OUT  (n,)           float32  of values within the radius
 ):
     """Queries minus the center, scales, errors and thresholds; a warp has a query."""
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
@@ -108,19 +125,7 @@ def center_queries(
     n, d = Q.shape
     if query < n:
         m = radii.shape[0]
-        entries, largest = float64(0), float64(0)
-        for j in range(lane, m, WARP):
-            square = float64(0)
-            for t in range(j * dsub, min(d, (j + 1) * dsub)):
-                value = float64(Q[query, t]) - center[t]
-                square += 4.0 * value * value
-            entry = (math.sqrt(square) + TINY) * radii[j]
-            entries, largest = entries + entry, max(largest, entry)
-        offset = WARP // 2
-        while offset > 0:
-            entries += cuda.shfl_xor_sync(FULL_WARP, entries, offset)
-            largest = max(largest, cuda.shfl_xor_sync(FULL_WARP, largest, offset))
-            offset >>= 1
+        entries, largest = _bounds_of_entries(Q, query, center, radii, dsub, lane)
         summands = entries + largest_row_term + spans[query]
         has_table = summands <= FARTHEST
         for t in range(lane, m * dsub, WARP):
@@ -132,24 +137,23 @@ def center_queries(
             error = summands * (dsub + m + 16) * 2.0**-22 + entries * rounding
             error += 2.0**-53 * (d + 64) * farthest[query]
             threshold = sqradius - origins[query] + error + TINY
-            threshold += abs(threshold) * 2.0**-22
             if not has_table:
                 error = math.inf
             if not has_table or sqradius == math.inf:
                 threshold = math.inf
             scales[query] = _scale_for(largest if has_table else float64(1))
-            errors[query] = float32(error * (1 + 2.0**-22))
-            thresholds[query] = float32(threshold)
+            errors[query] = rounded_up(error)
+            thresholds[query] = rounded_up(threshold)
 
 
 @kernel
 def fill_tables(
-    centered,    # IN   (m * dsub * padded,)  float32
-    scales,     # IN   (n,)             float32
-    padded,     # IN   int
-    codebooks_t,  # IN   (m, dsub, 256)   float32
-    m,          # IN   int
-    tables,     # OUT  (n * m * 256,)   float32 or float16  -2 (q - z).codeword * scale
+    centered,     # IN   (m * dsub * padded,)  float32
+    scales,       # IN   (n,)            float32
+    padded,       # IN   int
+    codebooks_t,  # IN   (m, dsub, 256)  float32
+    m,            # IN   int
+    tables,       # OUT  (n * m * 256,)  float32 or float16  -2 (q - z).codeword * scale
 ):
     """A thread has an entry of one part, for 8 queries."""
     products = cuda.local.array(TOGETHER, float32)

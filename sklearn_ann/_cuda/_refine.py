@@ -8,7 +8,8 @@ import numpy as np
 
 from sklearn_ann._cuda._compat import WARP, cuda, empty, kernel, launch, to_device
 from sklearn_ann._cuda._distance import MEASURE_THREADS, sqdist
-from sklearn_ann._cuda._image import check_room, remember, split_rows
+from sklearn_ann._cuda._image import remember
+from sklearn_ann._cuda._memory import check_room, split_rows
 from sklearn_ann._cuda._topk import NO_ROW, THREADS, select
 
 
@@ -56,15 +57,19 @@ def nearest_of(Q, X, candidates, k):
     n_bytes = Q.shape[1] * Q.itemsize + 4 * n_candidates + 12 * room + 16 * k
     for start, stop in split_rows(n, n_bytes):
         m, some = stop - start, candidates[start:stop].astype(np.int32)
-        pairs = empty(m * room, np.int32), empty(m * room, np.float64)
+        rows, row_sqdists = empty(m * room, np.int32), empty(m * room, np.float64)
         launch(
             _measure_rows, m, MEASURE_THREADS,
-            X, to_device(Q[start:stop]), to_device(some), room, *pairs,
+            X, to_device(Q[start:stop]), to_device(some), room, rows, row_sqdists,
         )  # fmt: skip
-        counts = np.full(m, n_candidates, np.int32)
-        found = empty((m, k), np.float64), empty((m, k), np.int64)
-        operands = to_device(np.arange(m + 1) * room), to_device(counts)
-        launch(select, m, THREADS, k, *operands, *pairs, *found)
-        sqdists[start:stop], ids[start:stop] = (a.copy_to_host() for a in found)
+        starts, counts = np.arange(m + 1) * room, np.full(m, n_candidates, np.int32)
+        nearest, their_ids = empty((m, k), np.float64), empty((m, k), np.int64)
+        launch(
+            select, m, THREADS,
+            k, to_device(starts), to_device(counts), rows, row_sqdists,
+            nearest, their_ids,
+        )  # fmt: skip
+        sqdists[start:stop] = nearest.copy_to_host()
+        ids[start:stop] = their_ids.copy_to_host()
     ids[ids == NO_ROW] = -1
     return sqdists, ids

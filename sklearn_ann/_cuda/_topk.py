@@ -1,11 +1,13 @@
-"""Selection by a block of threads: a bound for the k-th, short lists, sorted pairs."""
+"""Selection by a block of threads: a bound for the k-th, what is near, sorted pairs."""
 
 from __future__ import annotations
 
 import math
 
+from sklearn_ann._cuda._candidates import rounded_up
 from sklearn_ann._cuda._compat import (
     FULL_WARP,
+    INFINITY,
     WARP,
     bits_of,
     cuda,
@@ -21,8 +23,6 @@ from sklearn_ann._cuda._compat import (
 THREADS = 128
 N_WARPS = THREADS // WARP
 TWO_PER_WARP = 2 * N_WARPS
-
-INFINITY = float32(math.inf)
 
 # Sorts after all rows at the same distance.
 NO_ROW = 2**31 - 1
@@ -100,18 +100,18 @@ def above_kth_smallest(values, start, count, k):
 
 
 @device
-def _keep(lows, uppers, places, start, count, threshold):
-    """Drop candidates above the threshold, the others in their order; how many stay."""
+def _drop_far(lowers, uppers, places, start, count, threshold):
+    """Drop candidates above the threshold; the others move up. How many stay."""
     warp_counts = cuda.shared.array(N_WARPS, int32)
     t = cuda.threadIdx.x
     lane, warp = t % WARP, t // WARP
     kept = 0
     for first in range(0, count, THREADS):
-        low, upper, place, is_kept = INFINITY, INFINITY, int32(0), False
+        lower, upper, place, is_kept = INFINITY, INFINITY, int32(0), False
         if first + t < count:
             slot = start + first + t
-            low, upper, place = lows[slot], uppers[slot], places[slot]
-            is_kept = low <= threshold
+            lower, upper, place = lowers[slot], uppers[slot], places[slot]
+            is_kept = lower <= threshold
         mask = cuda.ballot_sync(FULL_WARP, is_kept)
         if lane == 0:
             warp_counts[warp] = cuda.popc(mask)
@@ -121,22 +121,22 @@ def _keep(lows, uppers, places, start, count, threshold):
             slot += warp_counts[other] if other < warp else 0
             kept += warp_counts[other]
         if is_kept:
-            lows[slot], uppers[slot], places[slot] = low, upper, place
+            lowers[slot], uppers[slot], places[slot] = lower, upper, place
         cuda.syncthreads()
     return kept
 
 
 @kernel
-def shrink(
+def shrink_candidates(
     k,           # IN     int
-    twice,       # IN     float32           see Bound
-    tiny,        # IN     float32
-    norms,       # IN     (padded,)         float32  squared lengths of the queries
-    starts,      # IN     (padded + 1,)     int64    see ``_filter``
+    gap_factor,  # IN     float32           see Bound
+    underflow,   # IN     float32           see Bound
+    spreads,     # IN     (padded,)         float32  of the queries: see Bound
+    starts,      # IN     (padded + 1,)     int64    see Candidates
     thresholds,  # INOUT  (padded,)         float32
     counts,      # INOUT  (padded,)         int32
-    is_lost,     # INOUT  (padded,)         int32    1: a list was too long
-    lows,        # INOUT  (n_candidates,)   float32
+    is_lost,     # INOUT  (padded,)         int32    1: there was not room for all
+    lowers,      # INOUT  (n_candidates,)   float32
     uppers,      # INOUT  (n_candidates,)   float32
     places,      # INOUT  (n_candidates,)   int32
 ):
@@ -153,9 +153,9 @@ def shrink(
     count = min(count, room)
     if count >= k:
         upper = above_kth_smallest(uppers, start, count, k)
-        threshold = upper + twice * norms[query] + float32(4) * tiny
-        threshold = min(before, threshold + abs(threshold) * float32(2.0**-22))
-        kept = _keep(lows, uppers, places, start, count, threshold)
+        threshold = upper + gap_factor * spreads[query] + float32(4) * underflow
+        threshold = min(before, rounded_up(threshold))
+        kept = _drop_far(lowers, uppers, places, start, count, threshold)
         if cuda.threadIdx.x == 0:
             thresholds[query] = threshold
             counts[query] = kept
@@ -187,10 +187,13 @@ def sort_pairs(sqdists, ids, start, count):
                 j = i ^ distance
                 if j > i:
                     a, b = start + i, start + j
-                    args = sqdists[a], ids[a], sqdists[b], ids[b]
-                    if _is_after(*args) == ((i & size) == 0):
-                        sqdists[a], sqdists[b] = args[2], args[0]
-                        ids[a], ids[b] = args[3], args[1]
+                    sqdist_a, id_a, sqdist_b, id_b = (
+                        sqdists[a], ids[a], sqdists[b], ids[b],
+                    )  # fmt: skip
+                    is_after = _is_after(sqdist_a, id_a, sqdist_b, id_b)
+                    if is_after == ((i & size) == 0):
+                        sqdists[a], ids[a] = sqdist_b, id_b
+                        sqdists[b], ids[b] = sqdist_a, id_a
             distance //= 2
         size *= 2
     cuda.syncthreads()
@@ -199,7 +202,7 @@ def sort_pairs(sqdists, ids, start, count):
 @kernel
 def select(
     k,            # IN     int
-    starts,       # IN     (padded + 1,)    int64    see ``_filter``
+    starts,       # IN     (padded + 1,)    int64    see Candidates
     counts,       # IN     (padded,)        int32
     rows,         # INOUT  (n_candidates,)  int32    the room is a power of two
     row_sqdists,  # INOUT  (n_candidates,)  float64

@@ -25,7 +25,7 @@ def forward_order():
 def n_at_once(request, monkeypatch):
     """Both kernels of the filter, however many queries there are."""
     most = 0 if request.param == "many" else 10**6
-    monkeypatch.setattr("sklearn_ann._cuda._filter.MOST_FEW", most)
+    monkeypatch.setattr("sklearn_ann._cuda._fp32_filter.MOST_FEW", most)
     return request.param
 
 

@@ -11,7 +11,7 @@ import pytest
 import vector_kinds
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, _cuda
 from sklearn_ann._cuda import _compat
 
 ESTIMATORS = pytest.mark.parametrize(
@@ -157,7 +157,8 @@ def test_the_errors_are_those_of_arrays_on_the_host(make_bad, message, data):
 def test_none_is_the_gpu_of_the_array(data, monkeypatch):
     X, Q = data
     index = FlatL2Neighbors(3).fit(X)
-    monkeypatch.setattr(_compat, "gpu_of", lambda array: 999)
+    for module in (_cuda, _compat):
+        monkeypatch.setattr(module, "gpu_of", lambda array: 999)
     with pytest.raises(RuntimeError, match="device='cuda:999' does not exist"):
         index.kneighbors(OnGpu(Q))
 

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, _cuda
 from sklearn_ann._backend import Backend
-from sklearn_ann._cuda import _image
+from sklearn_ann._cuda import _image, _memory
 
 
 @pytest.fixture
@@ -102,7 +102,7 @@ def test_an_index_that_does_not_fit_is_an_error_that_says_how_large_it_is(
 ):
     X, Q = data
     index = FlatL2Neighbors(3, device="cuda").fit(X)
-    monkeypatch.setattr(_image, "free_memory", lambda: 2**13)
+    monkeypatch.setattr(_memory, "free_memory", lambda: 2**13)
     message = r"140 rows and 5 features needs 0\.00 GiB on the GPU, of which 0\.00 GiB"
     with pytest.raises(MemoryError, match=message):
         index.kneighbors(Q)

@@ -7,7 +7,7 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import IVFFlatNeighbors, _cpu
-from sklearn_ann._cuda import _knn, _routes
+from sklearn_ann._cuda import _fp32_routes, _knn
 
 KINDS = pytest.mark.parametrize(
     ("kind", "dtype"), vector_kinds.KINDS[::3], ids=vector_kinds.name
@@ -22,9 +22,9 @@ pytestmark = pytest.mark.filterwarnings(
 def way(request, monkeypatch):
     """Both kernels, however many queries probe a list."""
     shared = 0 if request.param == "list by list" else 10**6
-    monkeypatch.setattr(_routes, "_SHARED", shared)
+    monkeypatch.setattr(_fp32_routes, "_SHARED", shared)
     # So that a chain of some panels has rounds.
-    monkeypatch.setattr(_knn, "_SHORTEST_LIST", 128)
+    monkeypatch.setattr(_knn, "_LEAST_CAPACITY", 128)
     return request.param
 
 
@@ -100,7 +100,7 @@ def test_items_cover_what_is_unseen_once(seen, rng):
     probes = np.argsort(rng.random((300, 5)), axis=1)[:, :3]
     probes[7, 1:] = -1
     lists = index.lists
-    route = _routes.ProbedLists(None, lists, probes)
+    route = _fp32_routes.ProbedLists(None, lists, probes)
     members, unseen, items = route._work_items(seen)
     found = []
     for first, end, first_panel, end_panel in items:

@@ -10,7 +10,7 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import IVFPQNeighbors, _cpu
-from sklearn_ann._cuda import _image, _ivf_pq, _knn
+from sklearn_ann._cuda import _image, _knn, _memory, _pq_routes
 
 # Those of tests/test_ivf_pq.py: of these, codes in float32 can say something.
 KINDS = [
@@ -91,13 +91,13 @@ def test_parts_around_those_in_shared_memory(nbits, m, backend, table_dtype, rng
 
 
 @pytest.fixture
-def short_lists(monkeypatch):
-    """Lists so short that a chain of some panels has rounds, and that they overflow."""
-    monkeypatch.setattr(_knn, "_SHORTEST_LIST", 128)
+def little_room(monkeypatch):
+    """Room for so few that a chain of some panels has rounds, and that it overflows."""
+    monkeypatch.setattr(_knn, "_LEAST_CAPACITY", 128)
 
 
 @pytest.mark.parametrize("order", cuda_lane.ORDERS)
-def test_every_order_gives_the_same(order, backend, short_lists, table_dtype, rng):
+def test_every_order_gives_the_same(order, backend, little_room, table_dtype, rng):
     cuda_lane.set_order(order)
     X, Q = vector_kinds.make(vector_kinds.bits, np.float32, rng, 400, 2, 5)
     index = fitted(X, nlist=2, m=2)
@@ -113,22 +113,22 @@ def test_chains_longer_than_a_block_visits(backend, rng):
 
 
 @pytest.mark.parametrize("n_bytes", [10**9, 50_000], ids=["at once", "in parts"])
-def test_lists_that_overflow_lose_no_neighbor(
-    n_bytes, backend, short_lists, table_dtype, rng, monkeypatch
+def test_candidates_that_overflow_lose_no_neighbor(
+    n_bytes, backend, little_room, table_dtype, rng, monkeypatch
 ):
     X = np.full((400, 3), 3.7)
     X[::7] += 1e-3 * rng.standard_normal((58, 3))
-    index, measured, rows = fitted(X, nlist=2), [], _ivf_pq.ProbedCodes.rows
+    index, measured, rows = fitted(X, nlist=2), [], _pq_routes.ProbedCodes.rows
 
     def spy(route):
         for part in rows(route):
             measured.append(part[:2])
             yield part
 
-    monkeypatch.setattr(_ivf_pq.ProbedCodes, "rows", spy)
+    monkeypatch.setattr(_pq_routes.ProbedCodes, "rows", spy)
     assert_same_as_cpu(backend, index, X[1:4], 2, 1)
     measured.clear()
-    monkeypatch.setattr(_image, "free_memory", lambda: n_bytes)
+    monkeypatch.setattr(_memory, "free_memory", lambda: n_bytes)
     assert_same_as_cpu(backend, index, X[1:4], 2)
     assert len(measured) == (1 if n_bytes == 10**9 else 3)
 
@@ -244,7 +244,7 @@ def test_candidates_are_measured_and_sorted(dtype, memory, backend, rng, monkeyp
     candidates[2, ::2] = -1
     candidates[3] = -1
     backend.refine(Q, X, candidates, 1, 1)
-    monkeypatch.setattr(_image, "free_memory", lambda: memory)
+    monkeypatch.setattr(_memory, "free_memory", lambda: memory)
     for k in (1, 7, 13):
         args = Q, X, candidates, k, 1
         assert_same(backend.refine(*args), _cpu.refine(*args))
@@ -263,7 +263,7 @@ def test_queries_are_searched_in_parts_that_fit_into_memory(backend, rng, monkey
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 100, 5, 3)
     index, searched, search = fitted(X), [], _knn.search
     assert_same_as_cpu(backend, index, Q[:1], 3)
-    monkeypatch.setattr(_image, "free_memory", lambda: 40_000)
+    monkeypatch.setattr(_memory, "free_memory", lambda: 40_000)
     monkeypatch.setattr(
         _knn, "search", lambda *args: searched.append(args[0].n) or search(*args)
     )
@@ -277,10 +277,10 @@ def test_what_does_not_fit_is_an_error_that_says_how_large_it_is(
     X = rng.standard_normal((4000, 3)).astype(np.float32)
     index = make(nlist=2, store_vectors=True, refine_factor=2).fit(X)
     index.set_params(device="cuda")
-    monkeypatch.setattr(_image, "free_memory", lambda: 20_000)
+    monkeypatch.setattr(_memory, "free_memory", lambda: 20_000)
     with pytest.raises(MemoryError, match=r"index of codes of 4000 rows needs 0\.00"):
         index.kneighbors(X[:1], 1)
-    monkeypatch.setattr(_image, "free_memory", lambda: 45_000)
+    monkeypatch.setattr(_memory, "free_memory", lambda: 45_000)
     with pytest.raises(MemoryError, match=r"vectors of 4000 rows needs 0\.00 GiB"):
         index.kneighbors(X[:1], 1)
     assert_array_equal(index.set_params(device="cpu").kneighbors(X[:1], 1)[1], 0)

@@ -8,14 +8,14 @@ from numpy.testing import assert_array_equal
 
 from sklearn_ann import _cpu
 from sklearn_ann._coarse_quantizer import train_centroids
-from sklearn_ann._cuda import _image, _kmeans
+from sklearn_ann._cuda import _image, _kmeans, _memory
 from sklearn_ann._scalar_quantizer import build_flat_index
 
 
 @pytest.fixture(params=["all at once", "in parts"])
 def memory(request, monkeypatch):
     if request.param == "in parts":
-        monkeypatch.setattr(_image, "free_memory", lambda: 4000)
+        monkeypatch.setattr(_memory, "free_memory", lambda: 4000)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import _cpu
-from sklearn_ann._cuda import _image, _knn
+from sklearn_ann._cuda import _image, _knn, _memory, _queries
 from sklearn_ann._scalar_quantizer import build_flat_index
 
 KINDS = pytest.mark.parametrize(
@@ -20,9 +20,9 @@ EACH_ORDER = pytest.mark.parametrize("order", cuda_lane.ORDERS)
 
 
 @pytest.fixture
-def short_lists(monkeypatch):
-    """Lists that overflow when many rows are equally near."""
-    monkeypatch.setattr(_knn, "_SHORTEST_LIST", 128)
+def little_room(monkeypatch):
+    """Room that overflows when many rows are equally near."""
+    monkeypatch.setattr(_knn, "_LEAST_CAPACITY", 128)
 
 
 def assert_same_as_cpu(backend, X, Q, k):
@@ -43,7 +43,7 @@ def test_neighbors_are_those_of_the_cpu_and_of_the_oracle(kind, dtype, backend, 
 
 @EACH_ORDER
 @pytest.mark.parametrize("kind", [vector_kinds.normal, vector_kinds.bits])
-def test_every_order_gives_the_same(kind, order, backend, n_at_once, short_lists, rng):
+def test_every_order_gives_the_same(kind, order, backend, n_at_once, little_room, rng):
     cuda_lane.set_order(order)
     X, Q = vector_kinds.make(kind, np.float32, rng, 300, 4, 6)
     assert_same_as_cpu(backend, X, Q, 3)
@@ -89,15 +89,15 @@ def test_many_queries_at_once(nq, backend, n_at_once, rng):
     ],
     ids=vector_kinds.name,
 )
-def test_lists_that_overflow_lose_no_neighbor(kind, backend, short_lists, rng):
+def test_candidates_that_overflow_lose_no_neighbor(kind, backend, little_room, rng):
     X, Q = vector_kinds.make(kind, np.float64, rng, 400, 4, 5)
     assert_same_as_cpu(backend, X, Q, 2)
 
 
 def test_what_overflows_once_is_searched_from_a_better_threshold(
-    backend, short_lists, rng, monkeypatch
+    backend, little_room, rng, monkeypatch
 ):
-    # The first tile gives a threshold below which 200 others are, too many for a list.
+    # The first tile gives a threshold below which 200 others are, which overflow.
     distances = np.hstack(
         [rng.uniform(5, 6, 128), np.full(572, 10), rng.uniform(1, 2, 200)]
     )
@@ -140,9 +140,9 @@ def test_queries_are_searched_in_parts_that_fit_into_memory(backend, rng, monkey
     index = build_flat_index(X, _cpu, 1)
     expected = backend.knn(Q, index, 5, 1)
     image = _image.image_of(index)
-    monkeypatch.setattr(_image, "free_memory", lambda: 150_000)
-    n_bytes = _image.bytes_of_query(Q, image)
-    assert len(_image.split_queries(10, n_bytes, _knn.capacity(5))) == 2
+    monkeypatch.setattr(_memory, "free_memory", lambda: 150_000)
+    n_bytes = _queries.bytes_of_query(Q, image)
+    assert len(_memory.split_queries(10, n_bytes, _knn.capacity(5))) == 2
     found = backend.knn(Q, index, 5, 1)
     assert_array_equal(found[0], expected[0])
     assert_array_equal(found[1], expected[1])
@@ -151,7 +151,7 @@ def test_queries_are_searched_in_parts_that_fit_into_memory(backend, rng, monkey
 def test_a_query_that_does_not_fit_is_an_error(backend, rng, monkeypatch):
     index = build_flat_index(rng.standard_normal((50, 3)), _cpu, 1)
     backend.knn(np.zeros((1, 3)), index, 5, 1)
-    monkeypatch.setattr(_image, "free_memory", lambda: 10_000)
+    monkeypatch.setattr(_memory, "free_memory", lambda: 10_000)
     with pytest.raises(MemoryError, match="A query needs"):
         backend.knn(np.zeros((1, 3)), index, 5, 1)
 

@@ -7,7 +7,7 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import _cpu
-from sklearn_ann._cuda import _image
+from sklearn_ann._cuda import _memory
 from sklearn_ann._cuda._compat import cuda, fused_multiply_add, kernel, to_device
 from sklearn_ann._product_quantizer import arrange_codebooks
 
@@ -56,7 +56,7 @@ def test_codes_are_those_of_the_cpu(
     expected = _cpu.encode_pq(*args)
     assert_array_equal(backend.encode_pq(*args), expected, strict=True)
     # In parts: a row at a time.
-    monkeypatch.setattr(_image, "free_memory", lambda: 10)
+    monkeypatch.setattr(_memory, "free_memory", lambda: 10)
     assert_array_equal(backend.encode_pq(*args), expected)
 
 

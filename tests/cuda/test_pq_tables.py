@@ -7,7 +7,7 @@ import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_ann import IVFPQNeighbors, _cpu
-from sklearn_ann._cuda import _image, _ivf_pq, _pq_codes
+from sklearn_ann._cuda import _candidates, _pq_codes, _pq_routes
 from sklearn_ann._cuda._compat import to_device
 
 KINDS = [
@@ -33,7 +33,7 @@ def fitted(X, **parameters):
 def uploaded(index, Q):
     """A route of all lists, its queries and thresholds, and what is known of lists."""
     probe_sqdists, probes = _cpu.knn(Q, index.centroids, len(index.lists.sizes), 1)
-    route = _ivf_pq.ProbedCodes(
+    route = _pq_routes.ProbedCodes(
         _pq_codes.codes_of(index), index.lists, probes, probe_sqdists
     )
     return route, *route.upload(Q, np.inf), probe_sqdists
@@ -79,14 +79,16 @@ def test_rounding_of_entries_can_reach_its_share_of_the_error():
 def errors_of_values(index, Q):
     """By how much values are off, and by how much they may be."""
     route, queries, thresholds, probe_sqdists = uploaded(index, Q)
-    lists = _image.empty_lists(_image.equal_starts(4, 4, 70))
-    route.visit(queries, 0, route.n_tiles, thresholds, lists)
-    assert_array_equal(lists.counts.copy_to_host(), 70)
-    places = lists.places.copy_to_host().reshape(4, 70)
-    assert_array_equal(lists.lows.copy_to_host(), lists.uppers.copy_to_host())
-    values = lists.lows.copy_to_host().reshape(4, 70)
+    starts = _candidates.equal_starts(4, 4, 70)
+    candidates = _candidates.empty_candidates(starts)
+    route.visit(queries, 0, route.n_tiles, thresholds, candidates)
+    assert_array_equal(candidates.counts.copy_to_host(), 70)
+    places = candidates.places.copy_to_host().reshape(4, 70)
+    values = candidates.lowers.copy_to_host()
+    assert_array_equal(values, candidates.uppers.copy_to_host())
+    values = values.reshape(4, 70)
     wide = np.longdouble
-    errors = queries.norms.copy_to_host().astype(wide)[:, None]
+    errors = queries.errors.copy_to_host().astype(wide)[:, None]
     assert np.isfinite(errors).all()
     off = np.empty((4, 70), wide)
     for i in range(4):
@@ -101,7 +103,7 @@ def test_errors_of_everyday_data_are_small(table_dtype, rng):
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 4, 48)
     _, queries, _, probe_sqdists = uploaded(fitted(X, m=6), Q)
     most = 3e-3 if table_dtype == np.float16 else 1e-4
-    assert (queries.norms.copy_to_host() < most * probe_sqdists[:, 0]).all()
+    assert (queries.errors.copy_to_host() < most * probe_sqdists[:, 0]).all()
 
 
 @pytest.mark.parametrize("order", cuda_lane.ORDERS)
@@ -141,12 +143,12 @@ def test_queries_without_a_table(table_dtype, rng):
     Q[1, 1], Q[2, 2], Q[3, 0] = 1e37, 1e39, 1e160
     probe_sqdists, probes = _cpu.knn(Q, index.centroids, 3, 1)
     assert_array_equal(probe_sqdists[3], np.inf)
-    route = _ivf_pq.ProbedCodes(
+    route = _pq_routes.ProbedCodes(
         _pq_codes.codes_of(index), index.lists, probes, probe_sqdists
     )
     for sqradius in (np.inf, 2.0):
         queries, thresholds = route.upload(Q, sqradius)
-        errors, thresholds = queries.norms.copy_to_host(), thresholds.copy_to_host()
+        errors, thresholds = queries.errors.copy_to_host(), thresholds.copy_to_host()
         assert_array_equal(errors[1:], np.inf)
         assert_array_equal(thresholds[1:], np.inf)
         expected = (
@@ -165,7 +167,7 @@ def test_lists_are_shifted_by_what_is_known_of_them(rng):
     probe_sqdists, probes = _cpu.knn(Q, index.centroids, 3, 1)
     probes[1, 1:], probe_sqdists[1, 1:] = -1, np.inf
     image = _pq_codes.codes_of(index)
-    route = _ivf_pq.ProbedCodes(image, index.lists, probes, probe_sqdists)
+    route = _pq_routes.ProbedCodes(image, index.lists, probes, probe_sqdists)
     shifts = route.upload(Q, np.inf)[0].shifts.copy_to_host()
     expected = probe_sqdists - probe_sqdists[:, :1]
     expected[1, 1:] = 0

@@ -7,7 +7,7 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import _cpu
-from sklearn_ann._cuda import _image
+from sklearn_ann._cuda import _image, _memory
 from sklearn_ann._scalar_quantizer import build_flat_index
 
 KINDS = pytest.mark.parametrize(
@@ -52,8 +52,8 @@ def test_hits_are_collected_in_parts_that_fit_into_memory(backend, rng, monkeypa
     _image.image_of(build_flat_index(X, _cpu, 1))
     index = build_flat_index(X, _cpu, 1)
     _image.image_of(index)
-    monkeypatch.setattr(_image, "free_memory", lambda: 10_000)
-    assert _image.split_counts(np.array([100, 100, 10, 500, 1])) == [
+    monkeypatch.setattr(_memory, "free_memory", lambda: 10_000)
+    assert _memory.split_counts(np.array([100, 100, 10, 500, 1])) == [
         (0, 2),
         (2, 3),
         (3, 4),

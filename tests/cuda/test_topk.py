@@ -11,15 +11,15 @@ from sklearn_ann._cuda._compat import launch, to_device
 EACH_ORDER = pytest.mark.parametrize("order", cuda_lane.ORDERS)
 
 
-def shrink(k, lists, room, thresholds=None, counts=None):
-    """The lists of some queries after the kernel, and thresholds and losses."""
-    n = len(lists)
-    counts = [len(values) for values in lists] if counts is None else counts
-    lows, uppers = np.full((2, n, room), np.nan, np.float32)
+def shrink(k, candidates, room, thresholds=None, counts=None):
+    """The candidates of some queries after it, and thresholds and losses."""
+    n = len(candidates)
+    counts = [len(values) for values in candidates] if counts is None else counts
+    lowers, uppers = np.full((2, n, room), np.nan, np.float32)
     places = np.full((n, room), -9, np.int32)
-    for i, values in enumerate(lists):
+    for i, values in enumerate(candidates):
         uppers[i, : len(values)] = values
-        lows[i, : len(values)] = values
+        lowers[i, : len(values)] = values
         places[i, : len(values)] = range(len(values))
     thresholds = np.full(n, np.inf) if thresholds is None else thresholds
     arrays = [
@@ -28,11 +28,11 @@ def shrink(k, lists, room, thresholds=None, counts=None):
         np.asarray(thresholds, np.float32),
         np.array(counts, np.int32),
         np.zeros(n, np.int32),
-        *(lows.ravel(), uppers.ravel(), places.ravel()),
+        *(lowers.ravel(), uppers.ravel(), places.ravel()),
     ]
     arrays = [to_device(array) for array in arrays]
     zero = np.float32(0)
-    launch(_topk.shrink, n, _topk.THREADS, k, zero, zero, *arrays)
+    launch(_topk.shrink_candidates, n, _topk.THREADS, k, zero, zero, *arrays)
     thresholds, counts, is_lost, _, _, places = (a.copy_to_host() for a in arrays[2:])
     rows = zip(places.reshape(n, room), counts, strict=True)
     kept = [list(row[:count]) for row, count in rows]
@@ -81,7 +81,7 @@ def test_a_threshold_never_grows():
     assert thresholds[0] == 1.5
 
 
-def test_a_list_longer_than_its_room_is_lost():
+def test_more_than_there_is_room_for_are_lost():
     kept, _, is_lost = shrink(1, [[3.0, 1.0], [3.0, 1.0]], 2, counts=[5, 2])
     assert kept == [[1], [1]]
     assert_array_equal(is_lost, [1, 0])

@@ -33,16 +33,17 @@ from numba.np import numpy_support
 
 from sklearn_ann._cuda import (
     _distance,
-    _filter,
+    _fp32_chains,
+    _fp32_filter,
+    _fp32_vectors,
     _kmeans,
     _knn,
     _pq_codes,
     _pq_filter,
     _pq_tables,
+    _queries,
     _refine,
-    _routes,
     _topk,
-    _vectors,
 )
 
 f2, f4, f8 = types.float16, types.float32, types.float64
@@ -73,48 +74,48 @@ _FILTER = (
 )
 _OPERANDS, _CANDIDATES = _FILTER[:6], _FILTER[9:]
 _CHAINS = array(i4), array(i8), array(i4, 2), array(i4, 2)
-_LISTS = array(i8), array(i4), array(i4), array(i4), array(f8)
+_MEASURED = array(i8), array(i4), array(i4), array(i4), array(f8)
 _CODES, _WORDS = (array(i4), array(i4)), (array(f4, 3), array(i4))
 
 KERNELS = {
     "filter_many": Declared(
-        _filter.filter_many,
+        _fp32_filter.filter_many,
         _FILTER,
         registers=128,
-        shared=4 * 2 * _filter.TWO_STEPS,
+        shared=4 * 2 * _fp32_filter.TWO_STEPS,
         # The products of a thread, when it looks for candidates among them.
-        stack=4 * _filter.SIDE**2,
+        stack=4 * _fp32_filter.SIDE**2,
         wide_loads=("LDG.E.128", "LDS.128"),
         multiply_share=0.84,
     ),
     "filter_few": Declared(
-        _filter.filter_few,
+        _fp32_filter.filter_few,
         _FILTER,
         registers=48,
-        shared=4 * _filter.FEW_FLOATS,
+        shared=4 * _fp32_filter.FEW_FLOATS,
         wide_loads=("LDG.E.128", "LDS.128"),
         multiply_share=0.5,
     ),
     "filter_chains": Declared(
-        _routes.filter_chains,
+        _fp32_chains.filter_chains,
         (*_OPERANDS, *_CHAINS, i8, i8, *_CANDIDATES),
         registers=64,
         wide_loads=("LDG.E.128",),
     ),
     "filter_lists": Declared(
-        _routes.filter_lists,
+        _fp32_chains.filter_lists,
         (*_OPERANDS, array(i4), array(i4), array(i4), array(i4, 2), *_CANDIDATES),
         registers=128,
-        shared=4 * 2 * _filter.TWO_STEPS,
-        stack=4 * _filter.SIDE**2,
+        shared=4 * 2 * _fp32_filter.TWO_STEPS,
+        stack=4 * _fp32_filter.SIDE**2,
         wide_loads=("LDG.E.128", "LDS.128"),
         multiply_share=0.84,
     ),
     "set_thresholds": Declared(
-        _filter.set_thresholds, (array(f4), f8, f8, array(f4)), 32, float64=True
+        _fp32_filter.set_thresholds, (array(f4), f8, f8, array(f4)), 32, float64=True
     ),
-    "shrink": Declared(
-        _topk.shrink,
+    "shrink_candidates": Declared(
+        _topk.shrink_candidates,
         (
             *(i8, f4, f4, array(f4), array(i8), array(f4), array(i4), array(i4)),
             *(array(f4), array(f4), array(i4)),
@@ -162,13 +163,13 @@ for entry in (f2, f4):
     )
 for x in (f4, f8):
     KERNELS[f"take_{x}"] = Declared(
-        _vectors.take,
+        _queries.take,
         (array(x, 2), array(i4), array(x, 2)),
         registers=32,
         float64=x is f8,
     )
     KERNELS[f"encode_{x}"] = Declared(
-        _vectors.encode,
+        _fp32_vectors.encode,
         (array(x, 2), array(i4), array(f8), *[f8] * 5, i8, array(f4), array(f4)),
         registers=96,
         float64=True,
@@ -185,7 +186,7 @@ for x in (f4, f8):
         registers=32,
         float64=True,
     )
-    KERNELS[f"centre_{x}"] = Declared(
+    KERNELS[f"center_{x}"] = Declared(
         _pq_tables.center_queries,
         (
             *(array(x, 2), array(f8), array(f8), i8, f8, array(f8), array(f8)),
@@ -197,7 +198,7 @@ for x in (f4, f8):
     for q in (f4, f8):
         KERNELS[f"measure_{x}_{q}"] = Declared(
             _distance.measure,
-            (array(x, 2), array(i4), array(q, 2), *_LISTS),
+            (array(x, 2), array(i4), array(q, 2), *_MEASURED),
             registers=96,
             float64=True,
         )
@@ -209,7 +210,7 @@ for x in (f4, f8):
         )
         KERNELS[f"measure_codes_{x}_{q}"] = Declared(
             _pq_codes.measure_codes,
-            (*_CODES, array(x, 2), *_WORDS, array(q, 2), *_LISTS),
+            (*_CODES, array(x, 2), *_WORDS, array(q, 2), *_MEASURED),
             registers=128,
             float64=True,
         )

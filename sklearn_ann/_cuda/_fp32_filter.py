@@ -1,19 +1,18 @@
 """The filter: which rows can be neighbours of a query, from float32 products alone.
 
-A tile is 128 rows, two panels. For one tile and some queries a block of threads makes
-all dot products, in registers; what is below the threshold of its query is appended to
-the query's list of candidates, and nothing else is ever written. Thresholds, and what
-they are compared with, are explained in ``_vectors.py``.
-
-The lists of all queries lie one after the other: that of query q has the places
-starts[q] to starts[q + 1]. Its count goes on beyond its room: then some are lost.
+A tile is 128 rows, two panels. For one tile and some queries a block of threads
+computes all dot products, in registers. Rows whose lower bound does not exceed the
+threshold of a query are appended to its candidates (``_candidates.py``).
+``_fp32_vectors.py`` explains the bounds and the thresholds.
 """
 
 from __future__ import annotations
 
 import math
 
+from sklearn_ann._cuda._candidates import append, rounded_up
 from sklearn_ann._cuda._compat import (
+    INFINITY,
     cuda,
     device,
     float32,
@@ -23,7 +22,7 @@ from sklearn_ann._cuda._compat import (
     launch,
     load4,
 )
-from sklearn_ann._cuda._vectors import FEATURES
+from sklearn_ann._cuda._fp32_vectors import FEATURES
 from sklearn_ann._layout import PANEL
 
 # Rows of a tile, and queries of ``filter_many``. Each of 256 threads has 8 x 8 products
@@ -37,7 +36,7 @@ MANY_THREADS = (TILE // SIDE) ** 2
 STEP = FEATURES * TILE
 TWO_STEPS = 2 * STEP
 
-# Queries of ``filter_few``. A thread has one row, which it reads once for all of them.
+# Queries of ``filter_few``. A thread has one row and reads it once for all of them.
 FEW = 8
 
 # Steps of four features for which ``filter_few`` keeps its queries in shared memory.
@@ -51,13 +50,21 @@ MOST_FEW = 32
 # Of the second dimension of a grid.
 MOST_BLOCKS = 65535
 
-INFINITY = float32(math.inf)
-
 
 @device
-def upper_of(low, norm, twice):
-    """What bounds the distance from above, but for a term of the query."""
-    return low + twice * norm if norm > -INFINITY else INFINITY
+def append_row(
+    query, place, product, sqnorm, threshold, gap_factor,
+    starts, counts, lowers, uppers, places,
+):  # fmt: skip
+    """Append a row to the candidates of a query, if the product does not exclude it.
+
+    ``_fp32_vectors`` proves the two bounds. Their terms that depend on the query are
+    part of the threshold instead.
+    """
+    lower = sqnorm - float32(2) * product
+    if lower <= threshold and sqnorm < INFINITY:
+        upper = lower + gap_factor * sqnorm if sqnorm > -INFINITY else INFINITY
+        append(query, place, lower, upper, starts, counts, lowers, uppers, places)
 
 
 @device
@@ -134,21 +141,21 @@ def multiply_tiles(queries, query_at, vectors, row_at, n_steps, products):
 def filter_many(
     queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
     vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
-    norms,       # IN    (n_panels * 64,)  float32  low; +inf: no row
+    sqnorms,     # IN    (n_panels * 64,)  float32  lowered; +inf: no row
     n_steps,     # IN    int               steps of 4 features, an even number
-    twice,       # IN    float32           see Bound
+    gap_factor,  # IN    float32           see Bound
     thresholds,  # IN    (padded,)         float32  NaN: nothing is a candidate
     first_tile,  # IN    int               block (x, y) takes 128 queries from 128 x on
     stride,      # IN    int               and tile (first_tile + y) * stride % n_tiles
     n_tiles,     # IN    int
     starts,      # IN    (padded + 1,)     int64
     counts,      # INOUT (padded,)         int32
-    lows,        # OUT   (n_candidates,)   float32
+    lowers,      # OUT   (n_candidates,)   float32
     uppers,      # OUT   (n_candidates,)   float32
     places,      # OUT   (n_candidates,)   int32
 ):
     products = cuda.local.array((SIDE, SIDE), float32)
-    b = cuda.local.array(SIDE, float32)
+    row_sqnorms = cuda.local.array(SIDE, float32)
     t = cuda.threadIdx.x
     tile = (first_tile + cuda.blockIdx.y) * stride % n_tiles
     panel, half, lane = t // (2 * PANEL), t // PANEL % 2, t % PANEL
@@ -157,34 +164,33 @@ def filter_many(
     multiply_tiles(queries, query_at, vectors, row_at, n_steps, products)
     query_lane, row_lane = t // 16 * 4, t % 16 * 4
     for j in range(SIDE):
-        b[j] = norms[tile * TILE + j // 4 * PANEL + row_lane + j % 4]
+        place = tile * TILE + j // 4 * PANEL + row_lane + j % 4
+        row_sqnorms[j] = sqnorms[place]
     for i in range(SIDE):
         query = cuda.blockIdx.x * TILE + i // 4 * PANEL + query_lane + i % 4
         threshold = thresholds[query]
         for j in range(SIDE):
-            low = b[j] - float32(2) * products[i, j]
-            if low <= threshold and b[j] < INFINITY:
-                place = tile * TILE + j // 4 * PANEL + row_lane + j % 4
-                slot = starts[query] + cuda.atomic.add(counts, query, 1)
-                if slot < starts[query + 1]:
-                    lows[slot], places[slot] = low, place
-                    uppers[slot] = upper_of(low, b[j], twice)
+            append_row(
+                query, tile * TILE + j // 4 * PANEL + row_lane + j % 4,
+                products[i, j], row_sqnorms[j], threshold, gap_factor,
+                starts, counts, lowers, uppers, places,
+            )  # fmt: skip
 
 
 @kernel
 def filter_few(
     queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
     vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
-    norms,       # IN    (n_panels * 64,)  float32  low; +inf: no row
+    sqnorms,     # IN    (n_panels * 64,)  float32  lowered; +inf: no row
     n_steps,     # IN    int               steps of 4 features
-    twice,       # IN    float32           see Bound
+    gap_factor,  # IN    float32           see Bound
     thresholds,  # IN    (padded,)         float32  NaN: nothing is a candidate
     first_tile,  # IN    int               block (x, y) takes 8 queries from 8 x on
     stride,      # IN    int               and tile (first_tile + y) * stride % n_tiles
     n_tiles,     # IN    int
     starts,      # IN    (padded + 1,)     int64
     counts,      # INOUT (padded,)         int32
-    lows,        # OUT   (n_candidates,)   float32
+    lowers,      # OUT   (n_candidates,)   float32
     uppers,      # OUT   (n_candidates,)   float32
     places,      # OUT   (n_candidates,)   int32
 ):
@@ -213,38 +219,36 @@ def filter_few(
                 products[i] += q1 * x1
                 products[i] += q2 * x2
                 products[i] += q3 * x3
-    norm = norms[place]
+    sqnorm = sqnorms[place]
     for i in range(FEW):
         query = first_query + i
-        low = norm - float32(2) * products[i]
-        if low <= thresholds[query] and norm < INFINITY:
-            slot = starts[query] + cuda.atomic.add(counts, query, 1)
-            if slot < starts[query + 1]:
-                lows[slot], places[slot] = low, place
-                uppers[slot] = upper_of(low, norm, twice)
+        append_row(
+            query, place, products[i], sqnorm, thresholds[query], gap_factor,
+            starts, counts, lowers, uppers, places,
+        )  # fmt: skip
 
 
 @kernel
 def set_thresholds(
-    norms,       # IN   (padded,)  float32  squared lengths of queries, +inf: too long,
-                 #                          NaN: none or not finite
-    sqradius,    # IN   float      in units; +inf: everything is a neighbour so far
-    keep,        # IN   float      see Bound
-    thresholds,  # OUT  (padded,)  float32
+    sqnorms,       # IN   (padded,)  float32  of queries; +inf: too long, NaN: none or
+                   #                          not finite
+    sqradius,      # IN   float      in units; +inf: everything is a neighbour so far
+    lower_factor,  # IN   float      see Bound
+    thresholds,    # OUT  (padded,)  float32
 ):
     query = cuda.grid(1)
     if query < thresholds.shape[0]:
-        norm = float64(norms[query])
-        threshold = sqradius - norm * keep
-        if norm == math.inf or sqradius == math.inf:
+        sqnorm = float64(sqnorms[query])
+        threshold = sqradius - sqnorm * lower_factor
+        if sqnorm == math.inf or sqradius == math.inf:
             threshold = math.inf
-        if norm != norm:
-            threshold = norm
-        thresholds[query] = float32(threshold + abs(threshold) * 2.0**-22)
+        if sqnorm != sqnorm:
+            threshold = sqnorm
+        thresholds[query] = rounded_up(threshold)
 
 
-def filter_tiles(queries, image, first, last, thresholds, lists):
-    """Append to the lists of candidates what is below the thresholds in some tiles.
+def filter_tiles(queries, image, first, last, thresholds, candidates):
+    """Append the candidates among the rows of some tiles.
 
     Parameters
     ----------
@@ -253,7 +257,7 @@ def filter_tiles(queries, image, first, last, thresholds, lists):
     first, last : int
         Tiles, by the order in which they are visited: see ``tile_stride``.
     thresholds : device array of shape (padded,), float32
-    lists : Lists
+    candidates : Candidates
         Their counts grow.
     """
     few = queries.n <= MOST_FEW
@@ -264,9 +268,11 @@ def filter_tiles(queries, image, first, last, thresholds, lists):
         grid = -(-queries.n // width), min(MOST_BLOCKS, last - tile)
         launch(
             function, grid, threads,
-            queries.vectors, image.vectors, image.norms, image.n_steps,
-            float32(image.bound.twice), thresholds, tile, image.stride, image.n_tiles,
-            lists.starts, lists.counts, lists.lows, lists.uppers, lists.places,
+            queries.vectors, image.vectors, image.sqnorms, image.n_steps,
+            float32(image.bound.gap_factor), thresholds,
+            tile, image.stride, image.n_tiles,
+            candidates.starts, candidates.counts,
+            candidates.lowers, candidates.uppers, candidates.places,
         )  # fmt: skip
 
 

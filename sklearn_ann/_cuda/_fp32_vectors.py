@@ -3,7 +3,7 @@
 A vector is centered, divided by the unit of the index and rounded to float32. For a
 query q and a row x, so rounded, a kernel computes
 
-    v  =  low(x) - 2 dot(q, x),        low(x)  =  |x|^2 (1 - a) - tiny
+    v  =  lowered(x) - 2 dot(q, x),    lowered(x)  =  |x|^2 (1 - a) - underflow
 
 in float32. Let D be the distance of the vectors as given, in units. With u = 2^-24, the
 rounding unit, and any order of the d additions of a dot product, D^2 differs from
@@ -16,14 +16,14 @@ rounding unit, and any order of the d additions of a dot product, D^2 differs fr
 
 So with a = (d + 16) u / (1 - (d + 16) u)
 
-    v - a |q|^2  <=  D^2 - |q|^2  <=  v + 2 a |x|^2 + a |q|^2 + 2 tiny,
+    v - a |q|^2  <=  D^2 - |q|^2  <=  v + 2 a |x|^2 + a |q|^2 + 2 underflow,
 
 and the other 8 units pay for the roundings of these bounds, of thresholds made of them,
 and of the distances in float64, which decide. What underflows loses less than 2^-148
-for each product: `tiny`.
+for each product.
 
 Vectors with a feature beyond TOO_LONG units have no float32 image: they are zero there,
-and their low is -inf, so that a filter never drops them.
+and lowered(x) is -inf, so that a filter never drops them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ from sklearn_ann._cuda._compat import (
     FULL_WARP,
     WARP,
     cuda,
+    device,
     float32,
     float64,
     kernel,
 )
 from sklearn_ann._layout import PANEL
-
-INFINITY, NAN = float64(math.inf), float64(math.nan)
 
 # Beyond it squares and their sums might overflow in float32.
 TOO_LONG = 2.0**40
@@ -58,11 +57,15 @@ THREADS = 256
 
 
 class Bound(NamedTuple):
-    """The constants of the bound for vectors of d features."""
+    """The constants of the bound for vectors of d features.
 
-    keep: float  # 1 - a
-    tiny: float
-    twice: float  # 2 a / (1 - a): times low(x) it is at least 2 a |x|^2
+    The lower and the upper bound of a distance are at most `gap_factor` (lowered(x) +
+    spread of the query) + 4 `underflow` apart. The spread is |q|^2 here.
+    """
+
+    lower_factor: float  # 1 - a: makes lowered(x) of |x|^2
+    underflow: float
+    gap_factor: float  # 2 a / (1 - a): times lowered(x) it is at least 2 a |x|^2
 
 
 def bound_for(d):
@@ -73,18 +76,28 @@ def bound_for(d):
         )
     rounding = (d + 16) * 2.0**-24
     a = rounding / (1 - rounding)
-    return Bound(keep=1 - a, tiny=(d + 16) * 2.0**-148, twice=2 * a / (1 - a))
+    return Bound(
+        lower_factor=1 - a,
+        underflow=(d + 16) * 2.0**-148,
+        gap_factor=2 * a / (1 - a),
+    )
 
 
-@kernel
-def take(
-    X,      # IN   (n, d)  float
-    rows,   # IN   (m,)    int32  rows of X
-    taken,  # OUT  (m, d)  float
-):
-    row = rows[cuda.blockIdx.x]
-    for t in range(cuda.threadIdx.x, X.shape[1], cuda.blockDim.x):
-        taken[cuda.blockIdx.x, t] = X[row, t]
+@device
+def _in_units(X, row, t, center, per_unit):
+    """A centered feature in units of the index, so that float32 does not overflow."""
+    return (float64(X[row, t]) - center[t]) * per_unit
+
+
+@device
+def sum_and_largest(total, largest):
+    """The sum and the largest of numbers of all lanes of a warp, none negative."""
+    offset = WARP // 2
+    while offset > 0:
+        total += cuda.shfl_xor_sync(FULL_WARP, total, offset)
+        largest = max(largest, cuda.shfl_xor_sync(FULL_WARP, largest, offset))
+        offset >>= 1
+    return total, largest
 
 
 @kernel
@@ -93,14 +106,14 @@ def encode(
     rows,       # IN   (n_places,)  int32    row of X at each place; -1: none
     center,     # IN   (d,)         float64
     per_unit,   # IN   float
-    keep,       # IN   float        the norm is |x|^2 * keep - tiny
-    tiny,       # IN   float
-    no_row,     # IN   float        norm of a place without a row
-    too_long,   # IN   float        norm of a row without an image
+    lower_factor,  # IN float       see Bound, for lowered squared lengths
+    underflow,  # IN   float        see Bound
+    no_row,     # IN   float        squared length of a place without a row
+    too_long,   # IN   float        squared length of a row without an image
     n_steps,    # IN   int          steps of 4 features
     vectors,    # OUT  (n_places / 64 * n_steps * 64 * 4,)  float32  in panels:
                 #                            4 features of 64 rows a step
-    norms,      # OUT  (n_places,)  float32  NaN for a row that is not finite
+    sqnorms,    # OUT  (n_places,)  float32  NaN for a row that is not finite
 ):
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     n_warps, d = cuda.blockDim.x // WARP, X.shape[1]
@@ -111,29 +124,25 @@ def encode(
         total, largest, is_finite = float64(0), float64(0), True
         if row >= 0:
             for t in range(lane, d, WARP):
-                value = (float64(X[row, t]) - center[t]) * per_unit
-                is_finite &= abs(float64(X[row, t])) < INFINITY
+                value = _in_units(X, row, t, center, per_unit)
+                is_finite &= abs(float64(X[row, t])) < math.inf
                 largest = max(largest, abs(value))
                 rounded = float64(float32(value))
                 total += rounded * rounded
-            offset = WARP // 2
-            while offset > 0:
-                total += cuda.shfl_xor_sync(FULL_WARP, total, offset)
-                largest = max(largest, cuda.shfl_xor_sync(FULL_WARP, largest, offset))
-                offset >>= 1
+            total, largest = sum_and_largest(total, largest)
             is_finite = cuda.all_sync(FULL_WARP, is_finite)
         is_image = row >= 0 and largest <= TOO_LONG and is_finite
         for t in range(lane, 4 * n_steps, WARP):
             value = float64(0)
             if is_image and t < d:
-                value = (float64(X[row, t]) - center[t]) * per_unit
+                value = _in_units(X, row, t, center, per_unit)
             vectors[base + t // 4 * PANEL * 4 + t % 4] = float32(value)
         if lane == 0:
-            norm = total * keep - tiny
+            sqnorm = total * lower_factor - underflow
             if row < 0:
-                norm = no_row
+                sqnorm = no_row
             elif not is_finite:
-                norm = NAN
+                sqnorm = math.nan
             elif not is_image:
-                norm = too_long
-            norms[place] = float32(norm)
+                sqnorm = too_long
+            sqnorms[place] = float32(sqnorm)

@@ -7,7 +7,13 @@ import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_ann import _cpu
-from sklearn_ann._cuda import _filter, _image, _vectors
+from sklearn_ann._cuda import (
+    _candidates,
+    _fp32_filter,
+    _fp32_vectors,
+    _image,
+    _queries,
+)
 from sklearn_ann._cuda._compat import to_device
 from sklearn_ann._scalar_quantizer import add_to_flat_index, build_flat_index
 from sklearn_ann._storage import GrowingArrays
@@ -21,36 +27,36 @@ def all_pairs(X, Q):
     """The image of X, the queries, and low and upper of each pair."""
     index = build_flat_index(X, _cpu, 1)
     image = _image.image_of(index)
-    queries = _image.upload_queries(Q, image)
-    padded, n = len(queries.norms), len(X)
-    lists = _image.empty_lists(_image.equal_starts(len(Q), padded, 2 * n))
+    queries = _queries.upload_queries(Q, image)
+    padded, n = len(queries.sqnorms), len(X)
+    starts = _candidates.equal_starts(len(Q), padded, 2 * n)
+    candidates = _candidates.empty_candidates(starts)
     thresholds = np.full(padded, np.nan, np.float32)
     thresholds[: len(Q)] = np.inf
     thresholds = to_device(thresholds)
-    _filter.filter_tiles(queries, image, 0, image.n_tiles, thresholds, lists)
-    assert_array_equal(lists.counts.copy_to_host()[: len(Q)], n)
-    lows, uppers = np.empty((2, len(Q), n), np.float32)
+    _fp32_filter.filter_tiles(queries, image, 0, image.n_tiles, thresholds, candidates)
+    assert_array_equal(candidates.counts.copy_to_host()[: len(Q)], n)
+    lowers, uppers = np.empty((2, len(Q), n), np.float32)
     for i in range(len(Q)):
-        places = lists.places.copy_to_host()[2 * n * i :][:n]
-        lows[i, places] = lists.lows.copy_to_host()[2 * n * i :][:n]
-        uppers[i, places] = lists.uppers.copy_to_host()[2 * n * i :][:n]
-    return index, image, queries, lows, uppers
+        places = candidates.places.copy_to_host()[2 * n * i :][:n]
+        lowers[i, places] = candidates.lowers.copy_to_host()[2 * n * i :][:n]
+        uppers[i, places] = candidates.uppers.copy_to_host()[2 * n * i :][:n]
+    return index, image, queries, lowers, uppers
 
 
 @KINDS
 def test_bounds_hold_for_every_pair(kind, dtype, n_at_once, rng):
     X, Q = vector_kinds.make(kind, dtype, rng, 70, 4, 5)
-    index, image, queries, lows, uppers = all_pairs(X, Q)
+    index, image, queries, lowers, uppers = all_pairs(X, Q)
     wide = np.longdouble
     difference = (Q[:, None].astype(wide) - X[None].astype(wide)) / wide(index.unit)
     sqdists = (difference**2).sum(axis=2)
-    qnorms = queries.norms.copy_to_host()[: len(Q), None].astype(wide)
-    keep, tiny, _ = image.bound
-    a = wide(1) - wide(keep)
+    qnorms = queries.sqnorms.copy_to_host()[: len(Q), None].astype(wide)
+    a = wide(1) - wide(image.bound.lower_factor)
     with np.errstate(invalid="ignore"):
         # A query without an image has an infinite norm, and no finite bound.
-        is_above = ~np.isfinite(qnorms) | (lows - a * qnorms + qnorms <= sqdists)
-        limits = uppers + a * qnorms + 4 * wide(tiny) + qnorms
+        is_above = ~np.isfinite(qnorms) | (lowers - a * qnorms + qnorms <= sqdists)
+        limits = uppers + a * qnorms + 4 * wide(image.bound.underflow) + qnorms
         is_below = ~np.isfinite(qnorms) | (sqdists <= limits)
     assert is_above.all()
     assert is_below.all()
@@ -58,8 +64,8 @@ def test_bounds_hold_for_every_pair(kind, dtype, n_at_once, rng):
 
 def test_bounds_of_everyday_data_are_tight(rng):
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 70, 4, 64)
-    *_, lows, uppers = all_pairs(X, Q)
-    assert (uppers - lows).max() < 1e-4 * np.ptp(lows)
+    *_, lowers, uppers = all_pairs(X, Q)
+    assert (uppers - lowers).max() < 1e-4 * np.ptp(lowers)
 
 
 @pytest.mark.parametrize("order", cuda_lane.ORDERS)
@@ -75,12 +81,10 @@ def test_images_are_the_centred_rows_in_panels(order, rng):
     expected = np.zeros((256, 16), np.float32)
     expected[:150, :13] = (X - index.center) / index.unit
     assert_array_equal(rows, expected)
-    norms = image.norms.copy_to_host()
-    keep = image.bound.keep
-    assert_allclose(
-        norms[:150], (expected[:150].astype(float) ** 2).sum(axis=1) * keep, rtol=1e-6
-    )
-    assert_array_equal(norms[150:], np.inf)
+    sqnorms = image.sqnorms.copy_to_host()
+    lowered = (expected[:150].astype(float) ** 2).sum(axis=1) * image.bound.lower_factor
+    assert_allclose(sqnorms[:150], lowered, rtol=1e-6)
+    assert_array_equal(sqnorms[150:], np.inf)
     assert_array_equal(image.ids.copy_to_host()[[0, 149, 150]], [0, 149, -1])
 
 
@@ -90,30 +94,30 @@ def test_rows_far_outside_have_no_image_and_are_never_dropped(rng):
     more = np.full((1, 2), 1e20)
     index = add_to_flat_index(index, more, GrowingArrays(), _cpu, 1)
     image = _image.image_of(index)
-    assert image.norms.copy_to_host()[70] == -np.inf
+    assert image.sqnorms.copy_to_host()[70] == -np.inf
     vectors = image.vectors.copy_to_host().reshape(-1, 64, 4)
     assert_array_equal(vectors[image.n_steps :, 6], 0)
 
 
-def test_queries_that_are_not_finite_have_no_norm(rng):
+def test_queries_that_are_not_finite_have_no_length(rng):
     X = rng.standard_normal((20, 3))
     Q = np.vstack([X[:1], X[:1], X[:1], X[:1]])
     Q[1, 2], Q[2, 0], Q[3, 1] = np.nan, -np.inf, 1e300
     image = _image.image_of(build_flat_index(X, _cpu, 1))
-    norms = _image.upload_queries(Q, image).norms.copy_to_host()
-    assert np.isfinite(norms[0])
-    assert_array_equal(norms[1:4], [np.nan, np.nan, np.inf])
-    assert np.isnan(norms[4:]).all()
+    sqnorms = _queries.upload_queries(Q, image).sqnorms.copy_to_host()
+    assert np.isfinite(sqnorms[0])
+    assert_array_equal(sqnorms[1:4], [np.nan, np.nan, np.inf])
+    assert np.isnan(sqnorms[4:]).all()
 
 
 def test_too_many_features_are_an_error():
     with pytest.raises(ValueError, match="at most 262144"):
-        _vectors.bound_for(2**18 + 1)
+        _fp32_vectors.bound_for(2**18 + 1)
 
 
 @pytest.mark.parametrize("n_tiles", [*range(1, 40), 1000, 7813])
 def test_the_stride_visits_every_tile_once_and_spreads_the_first(n_tiles):
-    stride = _filter.tile_stride(n_tiles)
+    stride = _fp32_filter.tile_stride(n_tiles)
     visited = np.arange(n_tiles) * stride % n_tiles
     assert_array_equal(np.sort(visited), range(n_tiles))
     if n_tiles >= 1000:
