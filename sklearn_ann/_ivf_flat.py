@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
 from sklearn_ann._checks import check_nprobe
 from sklearn_ann._inverted_lists import empty_lists, extend_lists
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import IVFFlatIndex, read_only_index
 from sklearn_ann._scalar_quantizer import empty_flat_index, place_rows
 from sklearn_ann._stored_index import unpack_ivf_flat
+from sklearn_ann._typing import Memory, Metric, Mode, RandomState
 
 
 class IVFFlatNeighbors(IVFNeighbors):
@@ -130,23 +135,25 @@ class IVFFlatNeighbors(IVFNeighbors):
 
     def __init__(
         self,
-        n_neighbors=5,
+        n_neighbors: int = 5,
         *,
-        nlist="auto",
-        nprobe=8,
-        radius=1.0,
-        metric="euclidean",
-        mode="distance",
-        max_iter=10,
-        random_state=None,
-        memory=None,
-        device=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        nlist: int | Literal["auto"] = "auto",
+        nprobe: int = 8,
+        init: ArrayLike | None = None,
+        radius: float = 1.0,
+        metric: Metric = "euclidean",
+        mode: Mode = "distance",
+        max_iter: int = 10,
+        random_state: RandomState = None,
+        memory: str | Memory | None = None,
+        device: str | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.nlist = nlist
         self.nprobe = nprobe
+        self.init = init
         self.radius = radius
         self.metric = metric
         self.mode = mode
@@ -160,9 +167,12 @@ class IVFFlatNeighbors(IVFNeighbors):
     # -- fitting ---------------------------------------------------------------------
 
     def _fill(self, X, backend, centroids):
-        coarse = self._index_centroids(X, centroids, backend)
-        lists = empty_lists(len(centroids))
-        return self._place(IVFFlatIndex(coarse, lists, empty_flat_index(X)), X, backend)
+        empty = IVFFlatIndex(
+            centroids=self._index_centroids(centroids, backend),
+            lists=empty_lists(len(centroids)),
+            rows=empty_flat_index(X),
+        )
+        return self._place(empty, X, backend)
 
     def _add(self, X, backend):
         self._warn_of_outgrown_lists(len(X))
@@ -172,10 +182,11 @@ class IVFFlatNeighbors(IVFNeighbors):
         """The index with the rows of X added to their lists."""
         labels = self._assign(X, index.centroids, backend)
         lists, order, positions = extend_lists(index.lists, labels)
-        places = order, positions, len(lists.panels)
-        machine = self._storage, backend, self._n_threads(X.size)
-        rows = place_rows(index.rows, X, *places, *machine)
-        return read_only_index(IVFFlatIndex(index.centroids, lists, rows))
+        n_panels, n_threads = len(lists.panels), self._n_threads(X.size)
+        rows = place_rows(
+            index.rows, X, order, positions, n_panels, self._storage, backend, n_threads
+        )
+        return read_only_index(index._replace(lists=lists, rows=rows))
 
     def _dtype_and_shape(self, index):
         return index.rows.X.dtype, index.rows.X.shape
@@ -198,11 +209,12 @@ class IVFFlatNeighbors(IVFNeighbors):
         index = self._index
         nprobe = check_nprobe(self.nprobe)
         n_threads = self._n_threads_for(len(Q), nprobe)
-        wanted = sqradius, with_sqdists, n_threads
         if nprobe >= self.nlist_:
-            return backend.radius(Q, index.rows, *wanted)
+            return backend.radius(Q, index.rows, sqradius, with_sqdists, n_threads)
         _, probes = self._probe(index, Q, nprobe, 0, backend, n_threads)
-        return backend.radius_ivf_flat(Q, index, probes, *wanted)
+        return backend.radius_ivf_flat(
+            Q, index, probes, sqradius, with_sqdists, n_threads
+        )
 
     def _n_threads_for(self, nq, nprobe):
         share = min(1.0, nprobe / self.nlist_)

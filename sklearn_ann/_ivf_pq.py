@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_memory
 
+from sklearn_ann._backend import get_backend
 from sklearn_ann._checks import check_nprobe, check_refine_factor
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import CODEWORDS
 from sklearn_ann._product_quantizer import (
     DecodedRows,
+    check_codebooks,
+    check_parts_and_bits,
     choose_parts,
     draw_residuals,
     empty_pq_index,
-    pair_codes,
     place_codes,
     train_codebooks,
 )
+from sklearn_ann._sklearn import Interval, StrOptions
 from sklearn_ann._stored_index import unpack_ivf_pq
+from sklearn_ann._typing import Memory, Metric, Mode, RandomState
+from sklearn_ann._validation import validate_codebooks
 
 # Rows that the reconstruction error is averaged over, at most.
 _ERROR_SAMPLE = 8192
@@ -169,9 +175,14 @@ class IVFPQNeighbors(IVFNeighbors):
         **IVFNeighbors._parameter_constraints,
         "m": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "nbits": [Interval(Integral, 4, 8, closed="both")],
+        "codebooks": ["array-like", None],
         "refine_factor": [Interval(Integral, 1, None, closed="left")],
         "store_vectors": ["boolean"],
     }
+
+    m_: int
+    codebooks_: NDArray[np.float32]
+    reconstruction_error_: float
 
     _derived = IVFNeighbors._derived | {"m_"}
 
@@ -180,29 +191,33 @@ class IVFPQNeighbors(IVFNeighbors):
 
     def __init__(
         self,
-        n_neighbors=5,
+        n_neighbors: int = 5,
         *,
-        nlist="auto",
-        nprobe=8,
-        m="auto",
-        nbits=8,
-        refine_factor=1,
-        store_vectors=False,
-        radius=1.0,
-        metric="euclidean",
-        mode="distance",
-        max_iter=10,
-        random_state=None,
-        memory=None,
-        device=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        nlist: int | Literal["auto"] = "auto",
+        nprobe: int = 8,
+        init: ArrayLike | None = None,
+        m: int | Literal["auto"] = "auto",
+        nbits: int = 8,
+        codebooks: ArrayLike | None = None,
+        refine_factor: int = 1,
+        store_vectors: bool = False,
+        radius: float = 1.0,
+        metric: Metric = "euclidean",
+        mode: Mode = "distance",
+        max_iter: int = 10,
+        random_state: RandomState = None,
+        memory: str | Memory | None = None,
+        device: str | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.nlist = nlist
         self.nprobe = nprobe
+        self.init = init
         self.m = m
         self.nbits = nbits
+        self.codebooks = codebooks
         self.refine_factor = refine_factor
         self.store_vectors = store_vectors
         self.radius = radius
@@ -217,33 +232,18 @@ class IVFPQNeighbors(IVFNeighbors):
 
     # -- fitting ---------------------------------------------------------------------
 
-    def _fill(self, X, backend, centroids, codebooks=None):
-        coarse = self._index_centroids(X, centroids, backend)
+    def _fill(self, X, backend, centroids):
+        coarse = self._index_centroids(centroids, backend)
         labels = self._assign(X, coarse, backend)
-        if codebooks is None:
-            codebooks = self._train_codebooks(X, labels, centroids, backend)
-        empty = self._empty_index(coarse, codebooks, X)
+        self.codebooks_ = (
+            self._train_codebooks(X, labels, centroids, backend)
+            if self.codebooks is None
+            else self._given_codebooks(X.shape[1])
+        )
+        empty = empty_pq_index(coarse, self.codebooks_, int(self.nbits), X.dtype)
         index = self._place(empty, X, labels, self.store_vectors, backend)
         self.reconstruction_error_ = self._reconstruction_error(index, X, backend)
         return index
-
-    def _fit_codes(self, centroids, codebooks, labels, codes):
-        """Fit with rows that are encoded already."""
-
-        def build(centroids, backend):
-            coarse = self._index_centroids(centroids, centroids, backend)
-            empty = self._empty_index(coarse, codebooks, centroids)
-            rows = pair_codes(codes) if empty.is_paired else codes
-            machine = self._storage, backend, self._n_threads(codes.size)
-            return place_codes(empty, rows, labels, centroids[:0], *machine)
-
-        self.n_iter_ = 0
-        self._fit(centroids, build)
-        return self
-
-    def _empty_index(self, coarse, codebooks, X):
-        self.codebooks_ = codebooks
-        return empty_pq_index(coarse, codebooks, int(self.nbits), X.dtype)
 
     def _set_index(self, index):
         super()._set_index(index)
@@ -254,6 +254,13 @@ class IVFPQNeighbors(IVFNeighbors):
 
     def _restore(self, stored):
         return unpack_ivf_pq(stored, vars(self).get("codebooks_"))
+
+    def _given_codebooks(self, d):
+        """The parameter `codebooks`, which must fit d features and the others."""
+        codebooks = validate_codebooks(self.codebooks)
+        check_parts_and_bits(codebooks, d, self.m, self.nbits)
+        check_codebooks(codebooks, d, 2 ** int(self.nbits))
+        return codebooks
 
     def _train_codebooks(self, X, labels, centroids, backend):
         """Codebooks for the residuals of X."""
@@ -284,11 +291,14 @@ class IVFPQNeighbors(IVFNeighbors):
     def _place(self, index, X, labels, is_stored, backend):
         """The index with the rows of X added to their lists."""
         n_threads = self._n_threads(X.size * CODEWORDS)
-        arguments = index.centroids.X, index.codebooks_t, index.half_sqnorms, n_threads
-        codes = backend.encode_pq(X, labels, *arguments)
+        centroids, codebooks_t = index.centroids.X, index.codebooks_t
+        codes = backend.encode_pq(
+            X, labels, centroids, codebooks_t, index.half_sqnorms, n_threads
+        )
         stored = X if is_stored else np.empty((0, X.shape[1]), X.dtype)
-        machine = self._storage, backend, n_threads
-        return place_codes(index, codes, labels, stored, *machine)
+        return place_codes(
+            index, codes, labels, stored, self._storage, backend, n_threads
+        )
 
     def _reconstruction_error(self, index, X, backend):
         rows = np.arange(0, len(X), -(-len(X) // _ERROR_SAMPLE))
@@ -312,19 +322,21 @@ class IVFPQNeighbors(IVFNeighbors):
         probe_sqdists, probes = self._probe(
             index, Q, nprobe, n_candidates, backend, n_threads
         )
-        arguments = Q, index, probes, probe_sqdists, n_candidates, n_threads
-        if factor > 1:
-            ids = backend.candidates_ivf_pq(*arguments)
-            return backend.refine(Q, index.X, ids, k, n_threads)
-        return backend.scan_ivf_pq(*arguments)
+        if factor == 1:
+            return backend.scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads)
+        candidates = backend.candidates_ivf_pq(
+            Q, index, probes, probe_sqdists, n_candidates, n_threads
+        )
+        return backend.refine(Q, index.X, candidates, k, n_threads)
 
     def _search_radius(self, Q, sqradius, with_sqdists, backend):
         index = self._index
         nprobe = min(check_nprobe(self.nprobe), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
         _, probes = self._probe(index, Q, nprobe, 0, backend, n_threads)
-        wanted = sqradius, with_sqdists, n_threads
-        return backend.radius_ivf_pq(Q, index, probes, *wanted)
+        return backend.radius_ivf_pq(
+            Q, index, probes, sqradius, with_sqdists, n_threads
+        )
 
     def _n_threads_for(self, nq, nprobe):
         index, share = self._index, nprobe / self.nlist_
@@ -349,4 +361,5 @@ class IVFPQNeighbors(IVFNeighbors):
         return self._decoded_rows()[ids]
 
     def _decoded_rows(self):
-        return DecodedRows(self._index, self._get_backend(), self._index_dtype)
+        # Codes are decoded on the CPU, whatever the device of a search.
+        return DecodedRows(self._index, get_backend("cpu"), self._index_dtype)

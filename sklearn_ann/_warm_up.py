@@ -9,7 +9,7 @@ from sklearn_ann._ivf_flat import IVFFlatNeighbors
 from sklearn_ann._ivf_pq import IVFPQNeighbors
 
 
-def warm_up():
+def warm_up() -> None:
     """Compile all that estimators need on the CPU, or load it from Numba's cache.
 
     The first fit and the first searches of a process do that otherwise, each for what

@@ -192,8 +192,8 @@ def test_codes_that_cannot_be_searched_are_refused(X):
     index = make_pq(X, 6, 4)
     with pytest.raises(ValueError, match="give the vectors to store as X"):
         from_faiss(index, store_vectors=True)
-    for name in ("nlist", "m", "nbits"):
-        with pytest.raises(TypeError, match=f"{name} is that of the index"):
+    for name in ("nlist", "m", "nbits", "init", "codebooks", "max_iter"):
+        with pytest.raises(TypeError, match=f"{name} comes from the index"):
             from_faiss(index, **{name: 4})
     with pytest.raises(ValueError, match=r"cosine.*fit IVFPQNeighbors"):
         from_faiss(index, metric="cosine")

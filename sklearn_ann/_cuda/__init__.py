@@ -17,7 +17,13 @@ from sklearn_ann._cpu import (
     place_pq,
     rank_twins,
 )
-from sklearn_ann._cuda._compat import check_device, use_device
+from sklearn_ann._cuda._compat import (
+    check_device,
+    copy_to_gpu_of,
+    copy_to_host,
+    gpu_of,
+    use_device,
+)
 from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
 from sklearn_ann._cuda._ivf_pq import (
     candidates_ivf_pq,
@@ -30,7 +36,7 @@ from sklearn_ann._cuda._pq_codes import encode_pq
 from sklearn_ann._cuda._radius import radius
 from sklearn_ann._cuda._refine import refine
 
-__all__ = ["OPERATIONS", "on_device"]
+__all__ = ["OPERATIONS", "copy_to_gpu_of", "copy_to_host", "gpu_of", "on_device"]
 
 _ON_DEVICE = (
     *(accumulate_clusters, assign, knn, radius),
