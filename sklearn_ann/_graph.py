@@ -139,9 +139,9 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             if with_distances:
                 data.append(distances)
         offsets = np.append(0, np.cumsum(counts.array()))
-        indices = indices.array()
-        data = data.array() if with_distances else np.ones(len(indices))
-        return fitted._csr(data, indices, offsets)
+        columns = indices.array()
+        values = data.array() if with_distances else np.ones(len(columns))
+        return fitted._csr(values, columns, offsets)
 
     def _n_transformed(self):
         """Entries in a row of `transform`."""

@@ -11,10 +11,11 @@ from sklearn_ann._blocks import row_blocks
 from sklearn_ann._checks import check_enough_rows, check_metric, check_n_neighbors
 from sklearn_ann._interchange import Call
 from sklearn_ann._metrics import distances_from, settle_neighbors
+from sklearn_ann._state import LearnedStateMixin
 from sklearn_ann._typing import CudaArray, Distances, Ids, Vectors
 
 
-class KNeighborsMixin:
+class KNeighborsMixin(LearnedStateMixin):
     """`kneighbors`, and what the graph of it is made of."""
 
     # Which neighbour goes when a row is not among its own nearest.

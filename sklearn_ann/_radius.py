@@ -20,7 +20,8 @@ from sklearn_ann._metrics import (
     settle_sqdists,
     sqradius_to_search,
 )
-from sklearn_ann._typing import Ragged, Vectors
+from sklearn_ann._state import LearnedStateMixin
+from sklearn_ann._typing import Distances, Ids, Ragged, Vectors
 
 # Queries of a block: some dozens of blocks of those that a backend searches together.
 _QUERIES = 2048
@@ -34,7 +35,7 @@ class Hits(NamedTuple):
     offsets: np.ndarray  # (nq + 1,)  int64  query i: offsets[i] to offsets[i + 1]
 
 
-class RadiusNeighborsMixin:
+class RadiusNeighborsMixin(LearnedStateMixin):
     """`radius_neighbors`, and what the graph of it is made of."""
 
     @overload
@@ -94,7 +95,8 @@ class RadiusNeighborsMixin:
         """
         if sort_results and not return_distance:
             raise ValueError("return_distance must be True if sort_results is True.")
-        all_distances, all_ids = [], []
+        all_distances: list[Distances] = []
+        all_ids: list[Ids] = []
         fitted = self._snapshot()
         for distances, ids, offsets in fitted._radius_blocks(
             Call(X, fitted.device), radius, return_distance, sort_results

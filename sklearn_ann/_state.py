@@ -27,7 +27,8 @@ _PRIVATE = frozenset(
 )
 
 # By the ids of the estimators: pickles and copies know nothing of them.
-_locks, _guard = {}, threading.Lock()
+_locks: dict[int, threading.RLock] = {}
+_guard = threading.Lock()
 
 
 def lock_of(estimator):

@@ -79,8 +79,8 @@ def validate_codebooks(codebooks):
 def _copy_of_array(array, dtype, name, allow_nd=False):
     """A finite copy of a parameter, on the host or on a GPU, of this dtype."""
     array = _as_array(as_host_array(array), name)
-    # Numbers too large for float32 are an error of check_array.
-    with np.errstate(over="ignore"):
+    # Numbers too large for the dtype become infinite, which is an error.
+    with np.errstate(over="ignore", invalid="ignore"):
         return check_array(
             array,
             dtype=dtype,
