@@ -32,12 +32,18 @@ class IVFFlatNeighbors(IVFNeighbors):
         Number of lists. More lists make a search with the same `nprobe` faster and its
         recall lower, and training slower; Faiss's rule is 4 to 16 times the square root
         of the number of rows. 'auto' is that square root, or 1 for fewer than 10,000
-        rows, where a flat search takes no longer.
+        rows, where a flat search takes no longer; with `init`, the number of its rows.
     nprobe : int, default=8
         Lists to search for each query. Time and recall grow with it; from `nlist_` on
         everything is searched and the answer is exact. A query whose lists hold fewer
         rows than it wants neighbours searches further lists until it has enough. Read
         at search time.
+    init : array-like of shape (nlist, n_features), default=None
+        Centroids that k-means starts from. With ``max_iter=0`` they are used as they
+        are, and nothing is trained: so are `cluster_centers_` of another estimator, for
+        every `metric`. For 'cosine' these have one feature more than the data;
+        centroids without it are scaled to length 1, as the rows are. None starts from
+        rows drawn at random.
     radius : float, default=1.0
         Radius of `radius_neighbors`, in the units of `metric`: rows of the probed lists
         only. Read at search time.
@@ -50,7 +56,7 @@ class IVFFlatNeighbors(IVFNeighbors):
         at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.
     max_iter : int, default=10
         Iterations of k-means at most, Faiss's number for lists. More change the recall
-        little.
+        little. With 0 the centroids are those of `init`, or the rows that are drawn.
     random_state : int, RandomState instance or None, default=None
         Draws the rows that k-means is trained on, 256 for each list, and those that it
         starts from. An int gives the same lists each time.
@@ -75,7 +81,7 @@ class IVFFlatNeighbors(IVFNeighbors):
         Centroids of the lists. For 'cosine' those of the normalised vectors, which have
         one feature more (of zero vectors).
     n_iter_ : int
-        Iterations of k-means that were made; 0 for centroids from elsewhere.
+        Iterations of k-means that were made.
     list_sizes_ : ndarray of shape (nlist_,), int64
         Rows in each list.
     imbalance_factor_ : float

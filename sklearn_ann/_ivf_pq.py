@@ -48,11 +48,18 @@ class IVFPQNeighbors(IVFNeighbors):
     n_neighbors : int, default=5
         Neighbours for each query. Read at search time: `set_params` needs no new fit.
     nlist : int or 'auto', default='auto'
-        Number of lists; see `IVFFlatNeighbors`.
+        Number of lists; see `IVFFlatNeighbors`. With `init`, 'auto' is the number of
+        its rows.
     nprobe : int, default=8
         Lists to search for each query. Time and recall grow with it, up to the recall
         that the codes allow. A query whose lists hold fewer rows than it wants
         neighbours searches further lists until it has enough. Read at search time.
+    init : array-like of shape (nlist, n_features), default=None
+        Centroids that k-means starts from. With ``max_iter=0`` they are used as they
+        are, and nothing is trained: so are `cluster_centers_` of another estimator, for
+        every `metric`. For 'cosine' these have one feature more than the data;
+        centroids without it are scaled to length 1, as the rows are. None starts from
+        rows drawn at random.
     m : int or 'auto', default='auto'
         Number of parts, each with a codebook of its own. More parts raise recall,
         memory and time. 'auto' spends a byte on 8 features: parts of 8, or of 4 with
@@ -61,6 +68,11 @@ class IVFPQNeighbors(IVFNeighbors):
     nbits : int, default=8
         4 to 8: the logarithm of the number of codewords of a part. Two codes of 4 bits
         share a byte, others take one each; fewer bits lower the recall.
+    codebooks : array-like of shape (m, n_codewords, n_part_features), default=None
+        Codewords of each part, ``2 ** nbits`` at most, for example `codebooks_` of
+        another estimator. They are used as they are, in float32, and not trained;
+        features past the last must be 0. With ``m="auto"`` their number of parts is
+        taken. None trains them.
     refine_factor : int, default=1
         Neighbours found with the codes, as a multiple of `n_neighbors`, that are
         measured again with the stored vectors; the nearest of them are returned with
@@ -79,7 +91,8 @@ class IVFPQNeighbors(IVFNeighbors):
         What `transform` returns: distances to ``n_neighbors + 1`` neighbours, or ones
         at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.
     max_iter : int, default=10
-        Iterations of k-means for the lists at most. Codewords take 25.
+        Iterations of k-means for the lists at most. With 0 the centroids are those of
+        `init`, or rows drawn at random. Codewords take 25.
     random_state : int, RandomState instance or None, default=None
         Draws the rows that k-means is trained on and those that it starts from. An int
         gives the same index each time.
@@ -106,12 +119,12 @@ class IVFPQNeighbors(IVFNeighbors):
         Codewords of each part; features past the last are 0.
     reconstruction_error_ : float
         Mean squared distance of a fitted row and its reconstruction, over 8192 rows
-        at most. Not there for codes that were taken over by `from_faiss`.
+        at most. Not there if `from_faiss` has taken over codes.
     cluster_centers_ : ndarray of shape (nlist_, n_features_in_)
         Centroids of the lists. For 'cosine' those of the normalised vectors, which have
         one feature more (of zero vectors).
     n_iter_ : int
-        Iterations of k-means for the lists; 0 for centroids from elsewhere.
+        Iterations of k-means for the lists that were made.
     list_sizes_ : ndarray of shape (nlist_,), int64
         Rows in each list.
     imbalance_factor_ : float
