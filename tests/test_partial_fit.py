@@ -8,7 +8,7 @@ import reference
 import vector_kinds
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
 
 
 def fit_flat(X, **parameters):
@@ -23,8 +23,32 @@ def fit_lists(X, **parameters):
     return index.fit(X)
 
 
+def fit_codes(X, **parameters):
+    """Codes that do not depend on X either."""
+    rng = np.random.default_rng(0)
+    width = X.shape[1] + (parameters.get("metric") == "cosine")
+    centroids = rng.standard_normal((9, width), np.float32)
+    # Parts of one feature each, whatever the width.
+    codebooks = rng.standard_normal((width, 16, 1), np.float32)
+    index = IVFPQNeighbors(
+        nprobe=3,
+        init=centroids,
+        max_iter=0,
+        nbits=4,
+        codebooks=codebooks,
+        **parameters,
+    )
+    return index.fit(X)
+
+
+def fit_stored(X, **parameters):
+    return fit_codes(X, store_vectors=True, refine_factor=3, **parameters)
+
+
 FITS = pytest.mark.parametrize(
-    "fit", [fit_flat, fit_lists], ids=lambda fit: fit.__name__.removeprefix("fit_")
+    "fit",
+    [fit_flat, fit_lists, fit_codes, fit_stored],
+    ids=lambda fit: fit.__name__.removeprefix("fit_"),
 )
 
 
