@@ -245,14 +245,17 @@ class IVFPQNeighbors(IVFNeighbors):
 
     # -- fitting ---------------------------------------------------------------------
 
+    def _build(self, X, backend):
+        if self.codebooks is not None:
+            # Before k-means: codebooks that do not fit are an error at once.
+            self.codebooks_ = self._given_codebooks(X.shape[1])
+        return super()._build(X, backend)
+
     def _fill(self, X, backend, centroids):
         coarse = self._index_centroids(centroids, backend)
         labels = self._assign(X, coarse, backend)
-        self.codebooks_ = (
-            self._train_codebooks(X, labels, centroids, backend)
-            if self.codebooks is None
-            else self._given_codebooks(X.shape[1])
-        )
+        if self.codebooks is None:
+            self.codebooks_ = self._train_codebooks(X, labels, centroids, backend)
         empty = empty_pq_index(coarse, self.codebooks_, int(self.nbits), X.dtype)
         index = self._place(empty, X, labels, self.store_vectors, backend)
         self.reconstruction_error_ = self._reconstruction_error(index, X, backend)

@@ -247,11 +247,13 @@ def test_given_codebooks_are_used_as_they_are(X, centroids, rng):
     ],
     ids=str,
 )
-def test_codebooks_that_do_not_fit_are_refused(shape, parameters, message, X):
-    index = IVFPQNeighbors(nlist=4, codebooks=np.ones(shape), **parameters)
+def test_codebooks_that_do_not_fit_are_refused(shape, parameters, message, X, capsys):
+    index = IVFPQNeighbors(nlist=4, codebooks=np.ones(shape), verbose=1, **parameters)
     with pytest.raises(ValueError, match=message):
         index.fit(X)
     assert not index.is_trained
+    # Nothing was trained before.
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(
