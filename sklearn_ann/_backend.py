@@ -94,12 +94,27 @@ def get_backend(device):
     )
 
 
-def get_cuda_memory():
-    """What copies arrays that only their ``__cuda_array_interface__`` describes.
+# -- arrays that only their ``__cuda_array_interface__`` describes ---------------------
+#
+# CUDA is imported on first use, as for a backend, and with the same errors.
 
-    Imported on first use, like a backend, and with the same errors.
-    """
-    return _import("sklearn_ann._cuda._compat")
+
+def gpu_of(array):
+    """The number of the GPU that holds an array."""
+    return _import("sklearn_ann._cuda").gpu_of(array)
+
+
+def copy_to_host(array):
+    """A NumPy copy of an array on a GPU."""
+    return _import("sklearn_ann._cuda").copy_to_host(array)
+
+
+def copy_to_gpu_of(other, array):
+    """A copy of a NumPy array on the GPU that holds another array."""
+    return _import("sklearn_ann._cuda").copy_to_gpu_of(other, array)
+
+
+# -- imports -------------------------------------------------------------------------
 
 
 @functools.cache

@@ -22,7 +22,9 @@ def row_blocks(n, d, most=None):
 class Joined:
     """An array that grows by what is appended, without a list of all parts beside it.
 
-    Its memory is grown in place where the system can, by an eighth at least.
+    Its memory is grown in place where the system can, by an eighth at least: cheaper
+    than a move of `GrowingArrays`, and impossible there, where a shorter array shares
+    the memory.
     """
 
     def __init__(self, dtype):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from numbers import Integral, Real
 
+import numpy as np
+
 METRICS = "euclidean", "sqeuclidean", "cosine"
 
 
@@ -26,6 +28,21 @@ def check_enough_rows(n_neighbors, n_samples_fit, n_queries, others=False):
             f"Expected n_neighbors {sign} n_samples_fit, but n_neighbors = "
             f"{n_neighbors}, n_samples_fit = {n_samples_fit}, n_samples = {n_queries}"
         )
+
+
+def check_ids(ids, n):
+    """Row numbers of n rows as an array of integers."""
+    ids = np.asarray(ids)
+    if ids.size == 0:
+        ids = ids.astype(np.int64)
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise TypeError(f"ids must be integers, got an array of {ids.dtype}.")
+    if ids.size and (ids.min() < 0 or ids.max() >= n):
+        raise IndexError(
+            f"ids must lie between 0 and {n - 1}, the row numbers of the index; got "
+            f"{ids.min()} to {ids.max()}."
+        )
+    return ids
 
 
 def check_radius(radius):

@@ -7,13 +7,13 @@ iterations from rows drawn at random, and empty cells take half of another one.
 from __future__ import annotations
 
 import math
-import warnings
 
 import numpy as np
 from sklearn.utils.random import sample_without_replacement
 
 from sklearn_ann._inverted_lists import group_by_label
 from sklearn_ann._scalar_quantizer import build_flat_index
+from sklearn_ann._warnings import warn_caller
 from sklearn_ann.exceptions import FewTrainingRowsWarning
 
 # More rows a cell change the centroids little, fewer leave them to chance. Both numbers
@@ -36,23 +36,12 @@ def choose_nlist(n):
 
 
 def draw_training_rows(X, nlist, rng):
-    """Numbers of the rows to train on: all, or 256 a cell, drawn at random.
-
-    Warns of too few.
-    """
+    """Numbers of the rows to train on: all, or 256 a cell, drawn at random."""
     n = len(X)
     if nlist > n:
         raise ValueError(
             f"n_samples={n} should be >= nlist={nlist}. Use a smaller nlist, or "
             "nlist='auto'."
-        )
-    if nlist > 1 and n < _LEAST_ROWS_PER_CELL * nlist:
-        warnings.warn(
-            f"nlist={nlist} leaves fewer than {_LEAST_ROWS_PER_CELL} of the {n} rows "
-            "for each list, too few for good centroids. Use "
-            f"nlist={max(1, n // _LEAST_ROWS_PER_CELL)} or less.",
-            FewTrainingRowsWarning,
-            stacklevel=7,  # the caller of fit
         )
     n_most = _MOST_ROWS_PER_CELL * nlist
     if n <= n_most:
@@ -60,7 +49,24 @@ def draw_training_rows(X, nlist, rng):
     return np.sort(sample_without_replacement(n, n_most, random_state=rng))
 
 
-def train_centroids(X, rows, nlist, max_iter, seed, backend, n_threads, verbose):
+def warn_of_few_rows(n, nlist):
+    """Warn when n rows are too few to train `nlist` centroids."""
+    if nlist > 1 and n < _LEAST_ROWS_PER_CELL * nlist:
+        warn_caller(
+            f"nlist={nlist} leaves fewer than {_LEAST_ROWS_PER_CELL} of the {n} rows "
+            "for each list, too few for good centroids. Use "
+            f"nlist={max(1, n // _LEAST_ROWS_PER_CELL)} or less.",
+            FewTrainingRowsWarning,
+        )
+
+
+def draw_start(X, rows, nlist, seed):
+    """The rows that k-means starts from, `nlist` of those to train on."""
+    drawn = sample_without_replacement(len(rows), nlist, random_state=seed)
+    return X[rows[drawn]]
+
+
+def train_centroids(X, rows, start, max_iter, backend, n_threads, verbose):
     """The centroids of k-means.
 
     Parameters
@@ -68,10 +74,9 @@ def train_centroids(X, rows, nlist, max_iter, seed, backend, n_threads, verbose)
     X : ndarray of shape (n, d), float32 or float64
     rows : ndarray of shape (m,), int64
         Rows to train on, at least `nlist`.
-    nlist : int
+    start : ndarray of shape (nlist, d), dtype of X
+        Centroids to start from: the result if `max_iter` is 0.
     max_iter : int
-    seed : int
-        Draws the rows to start from.
     backend : module
     n_threads : int
         The centroids do not depend on it.
@@ -84,10 +89,10 @@ def train_centroids(X, rows, nlist, max_iter, seed, backend, n_threads, verbose)
     n_iter : int
         Iterations that were made.
     """
-    start = sample_without_replacement(len(rows), nlist, random_state=seed)
-    centroids, labels = X[rows[start]], None
+    centroids, labels, nlist = start, None, len(start)
     n_iter = 0
-    while n_iter < (max_iter if nlist > 1 else 1):
+    # The mean of all rows is found in one iteration.
+    while n_iter < (max_iter if nlist > 1 else min(max_iter, 1)):
         index = build_flat_index(centroids, backend, n_threads)
         previous, (labels, sqdists) = labels, backend.assign(X, rows, index, n_threads)
         if previous is not None and np.array_equal(previous, labels):

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
+from sklearn_ann._backend import get_backend
 from sklearn_ann._flat import FlatL2Neighbors
 from sklearn_ann._ivf_flat import IVFFlatNeighbors
 from sklearn_ann._ivf_pq import IVFPQNeighbors
+from sklearn_ann._parallel import count_threads
+from sklearn_ann._product_quantizer import empty_pq_index, pair_codes, place_codes
+from sklearn_ann._scalar_quantizer import build_flat_index
+from sklearn_ann._sklearn import validate_parameters
+from sklearn_ann._storage import GrowingArrays
+from sklearn_ann._typing import Vectors
 
 _METRIC_L2 = 1  # faiss.METRIC_L2
 
+# Parameters of an estimator that say what an index is trained to.
+_TRAINED = "nlist", "init", "max_iter", "m", "nbits", "codebooks"
 
-def from_faiss(index, X=None, **params):
+
+def from_faiss(
+    index: Any, X: Vectors | None = None, **params: Any
+) -> FlatL2Neighbors | IVFFlatNeighbors | IVFPQNeighbors:
     """Make an estimator of an index of Faiss.
 
     Nothing is trained: the estimator has the centroids of the index, and its codebooks,
@@ -28,14 +42,18 @@ def from_faiss(index, X=None, **params):
         must be 0 to ``index.ntotal - 1`` (not others, set with ``add_with_ids``). Of an
         `IndexIVFPQ` these are its codes, in its lists; `store_vectors` needs X.
     **params
-        Parameters of the estimator but `nlist`, `m` and `nbits`, which are those of the
-        index. Unless given, so is `nprobe`, and `metric` is 'sqeuclidean', as Faiss
-        returns squared distances.
+        Parameters of the estimator, except for `nlist`, `init`, `max_iter`, `m`,
+        `nbits` and `codebooks`, which come from the index. So does `nprobe` unless it
+        is given. `metric` is 'sqeuclidean' by default, because Faiss returns squared
+        distances.
 
     Returns
     -------
     estimator : FlatL2Neighbors, IVFFlatNeighbors or IVFPQNeighbors
-        Fitted. Codes that are taken over leave it without `reconstruction_error_`.
+        Fitted. The centroids of the index are its `init`, with ``max_iter=0``, and the
+        codebooks its `codebooks`, so that another `fit`, or that of a clone, puts the
+        new rows into the same lists. An estimator that has taken over codes has no
+        `reconstruction_error_`.
 
     Raises
     ------
@@ -69,9 +87,9 @@ def from_faiss(index, X=None, **params):
         )
     if not index.is_trained:
         raise ValueError("The index is not trained: call its train method first.")
-    for name in ("nlist", "m", "nbits"):
+    for name in _TRAINED:
         if name in params:
-            raise TypeError(f"{name} is that of the index and cannot be given.")
+            raise TypeError(f"{name} comes from the index and cannot be given.")
     if params.get("metric") == "cosine":
         raise ValueError(
             "metric='cosine' needs centroids of normalised vectors: fit "
@@ -82,13 +100,13 @@ def from_faiss(index, X=None, **params):
     params = {"metric": "sqeuclidean", **params}
     if kind in ("IndexFlatL2", "IndexFlat"):
         return FlatL2Neighbors(**params).fit(_vectors(index) if X is None else X)
-    params = {"nlist": index.nlist, "nprobe": index.nprobe, **params}
     centroids = np.array(index.quantizer.reconstruct_n(0, index.nlist))
     _check_finite(centroids, "centroids")
+    params = {"nprobe": index.nprobe, **params}
+    params |= {"nlist": index.nlist, "init": centroids, "max_iter": 0}
     if kind == "IndexIVFFlat":
-        X = _vectors(index) if X is None else X
-        return IVFFlatNeighbors(**params)._fit_lists(X, centroids)
-    return _from_ivf_pq(index, X, centroids, params)
+        return IVFFlatNeighbors(**params).fit(_vectors(index) if X is None else X)
+    return _from_ivf_pq(index, X, params)
 
 
 _KINDS = {
@@ -99,7 +117,7 @@ _KINDS = {
 }
 
 
-def _from_ivf_pq(index, X, centroids, params):
+def _from_ivf_pq(index, X, params):
     pq = index.pq
     if not index.by_residual:
         raise ValueError("The codes must be those of residuals: by_residual is False.")
@@ -108,19 +126,46 @@ def _from_ivf_pq(index, X, centroids, params):
     codebooks = _as_array(pq.centroids.data(), pq.M * pq.ksub * pq.dsub).copy()
     codebooks = codebooks.reshape(pq.M, pq.ksub, pq.dsub)
     _check_finite(codebooks, "codewords")
-    estimator = IVFPQNeighbors(m=pq.M, nbits=pq.nbits, **params)
+    estimator = IVFPQNeighbors(m=pq.M, nbits=pq.nbits, codebooks=codebooks, **params)
     if X is not None:
-        return estimator._fit_lists(X, centroids, codebooks)
+        return estimator.fit(X)
     if estimator.store_vectors:
         raise ValueError("The index holds codes only: give the vectors to store as X.")
+    validate_parameters(estimator)
+    codebooks = estimator._given_codebooks(index.d)
+    n_threads = count_threads(estimator.n_jobs, index.ntotal * pq.code_size)
+    return estimator._adopt(
+        _index_of_codes(index, estimator.init.copy(), codebooks, n_threads),
+        n_features_in_=index.d,
+        effective_metric_=estimator.metric,
+        n_iter_=0,
+        codebooks_=codebooks,
+    )
+
+
+def _index_of_codes(index, centroids, codebooks, n_threads):
+    """The IVFPQIndex with the lists and codes of an index of Faiss."""
+    # Codes are placed on the host, whatever the device of the estimator.
+    backend = get_backend("cpu")
     labels = np.empty(index.ntotal, np.int64)
-    codes = np.empty((index.ntotal, pq.code_size), np.uint8)
+    codes = np.empty((index.ntotal, index.pq.code_size), np.uint8)
     for label, ids in enumerate(_ids(index)):
         labels[ids] = label
-        size = len(ids) * pq.code_size
+        size = len(ids) * index.pq.code_size
         part = _as_array(index.invlists.get_codes(label), size)
-        codes[ids] = part.reshape(-1, pq.code_size)
-    return estimator._fit_codes(centroids, codebooks, labels, _unpack(codes, pq))
+        codes[ids] = part.reshape(-1, index.pq.code_size)
+    codes = _unpack(codes, index.pq)
+    coarse = build_flat_index(centroids, backend, n_threads)
+    empty = empty_pq_index(coarse, codebooks, index.pq.nbits, centroids.dtype)
+    return place_codes(
+        empty,
+        pair_codes(codes) if empty.is_paired else codes,
+        labels,
+        centroids[:0],
+        GrowingArrays(),
+        backend,
+        n_threads,
+    )
 
 
 def _unpack(codes, pq):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from sklearn_ann._base import NeighborsBase
 from sklearn_ann._scalar_quantizer import add_to_flat_index, build_flat_index
 from sklearn_ann._stored_index import unpack_flat
+from sklearn_ann._typing import Metric, Mode
 
 
 class FlatL2Neighbors(NeighborsBase):
@@ -93,14 +94,14 @@ class FlatL2Neighbors(NeighborsBase):
 
     def __init__(
         self,
-        n_neighbors=5,
+        n_neighbors: int = 5,
         *,
-        radius=1.0,
-        metric="euclidean",
-        mode="distance",
-        device=None,
-        n_jobs=None,
-    ):
+        radius: float = 1.0,
+        metric: Metric = "euclidean",
+        mode: Mode = "distance",
+        device: str | None = None,
+        n_jobs: int | None = None,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.radius = radius
         self.metric = metric

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-_locks = []
+_locks: list[contextlib.AbstractContextManager[object]] = []
 _held = contextlib.ExitStack()
 
 

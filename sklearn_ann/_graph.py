@@ -12,13 +12,15 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sklearn_ann._blocks import Joined
 from sklearn_ann._checks import check_mode, check_n_neighbors
+from sklearn_ann._interchange import Call
 from sklearn_ann._state import lock_of
+from sklearn_ann._typing import Mode, Vectors
 
 
 class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Graphs from what `kneighbors` and `radius_neighbors` find."""
 
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X: Vectors, y: object = None) -> csr_matrix | csr_array:
         """Fit to X and return its neighbours graph.
 
         As ``fit(X).transform(X)``, but a row stands first in its own list even if
@@ -46,12 +48,13 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         rows = np.arange(self.n_samples_fit_)[:, None]
         if n_others == 0:
             return self._graph(np.zeros(rows.shape), rows, self.mode)
-        backend, Q = self._get_backend(X), self._as_queries(X)
-        distances, ids = self._other_neighbors(n_others, backend, Q)
+        call = Call(X, self.device)
+        Q = self._as_queries(call.X)
+        distances, ids = self._other_neighbors(n_others, call.backend, Q)
         distances = np.hstack([np.zeros(rows.shape), distances])
         return self._graph(distances, np.hstack([rows, ids]), self.mode)
 
-    def transform(self, X):
+    def transform(self, X: Vectors) -> csr_matrix | csr_array:
         """The graph of each query's neighbours among the indexed rows.
 
         Parameters
@@ -70,7 +73,12 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         fitted = self._snapshot()
         return fitted.kneighbors_graph(X, fitted._n_transformed(), fitted.mode)
 
-    def kneighbors_graph(self, X=None, n_neighbors=None, mode="connectivity"):
+    def kneighbors_graph(
+        self,
+        X: Vectors | None = None,
+        n_neighbors: int | None = None,
+        mode: Mode = "connectivity",
+    ) -> csr_matrix | csr_array:
         """The graph of the nearest neighbours.
 
         Parameters
@@ -89,12 +97,16 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         check_mode(mode)
         fitted = self._snapshot()
-        distances, ids = fitted._kneighbors(X, n_neighbors)
+        distances, ids = fitted._kneighbors(Call(X, fitted.device), n_neighbors)
         return fitted._graph(distances, ids, mode)
 
     def radius_neighbors_graph(
-        self, X=None, radius=None, mode="connectivity", sort_results=False
-    ):
+        self,
+        X: Vectors | None = None,
+        radius: float | None = None,
+        mode: Mode = "connectivity",
+        sort_results: bool = False,
+    ) -> csr_matrix | csr_array:
         """The graph of all rows within a radius.
 
         Parameters
@@ -120,16 +132,16 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         indices = Joined(np.int32 if is_small else np.int64)
         data, counts = Joined(np.float64), Joined(np.int64)
         for distances, ids, offsets in fitted._radius_blocks(
-            X, radius, with_distances, sort_results
+            Call(X, fitted.device), radius, with_distances, sort_results
         ):
             counts.append(np.diff(offsets))
             indices.append(ids)
             if with_distances:
                 data.append(distances)
         offsets = np.append(0, np.cumsum(counts.array()))
-        indices = indices.array()
-        data = data.array() if with_distances else np.ones(len(indices))
-        return fitted._csr(data, indices, offsets)
+        columns = indices.array()
+        values = data.array() if with_distances else np.ones(len(columns))
+        return fitted._csr(values, columns, offsets)
 
     def _n_transformed(self):
         """Entries in a row of `transform`."""

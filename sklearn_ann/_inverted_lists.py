@@ -20,7 +20,7 @@ def lists_of_chains(panels, sizes):
     """Lists with so many rows each, whose chains of panels follow one another."""
     offsets = np.zeros(len(sizes) + 1, np.int64)
     np.cumsum(n_panels_for(sizes), out=offsets[1:])
-    return InvertedLists(panels, offsets, sizes)
+    return InvertedLists(panels=panels, offsets=offsets, sizes=sizes)
 
 
 def n_panels_for(sizes):

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import warnings
 from abc import abstractmethod
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_memory
 
 from sklearn_ann._base import NeighborsBase
 from sklearn_ann._coarse_quantizer import (
     choose_nlist,
+    draw_start,
     draw_training_rows,
     train_centroids,
+    warn_of_few_rows,
 )
 from sklearn_ann._inverted_lists import imbalance
 from sklearn_ann._scalar_quantizer import build_flat_index
+from sklearn_ann._sklearn import HasMethods, Interval, StrOptions
+from sklearn_ann._validation import validate_init
+from sklearn_ann._warnings import warn_caller
 from sklearn_ann.exceptions import OutgrownListsWarning
 
 # Times as many lists as there are, from which on 'auto' no longer fits the rows: as
@@ -37,11 +42,16 @@ class IVFNeighbors(NeighborsBase):
         **NeighborsBase._parameter_constraints,
         "nlist": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "nprobe": [Interval(Integral, 1, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "init": ["array-like", None],
+        "max_iter": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
         "memory": [str, HasMethods(["cache"]), None],
         "verbose": ["verbose"],
     }
+
+    nlist_: int
+    cluster_centers_: NDArray[Any]
+    n_iter_: int
 
     _derived = NeighborsBase._derived | {"nlist_", "cluster_centers_"}
 
@@ -51,20 +61,25 @@ class IVFNeighbors(NeighborsBase):
         centroids, self.n_iter_ = self._train(X, backend)
         return self._fill(X, backend, centroids)
 
-    def _fit_lists(self, X, *trained):
-        """Fit with given centroids, and what else there is, which are not trained."""
-        self._validate_params()
-        self.n_iter_ = 0
-        self._fit(X, lambda vectors, backend: self._fill(vectors, backend, *trained))
-        return self
-
     def _train(self, X, backend):
-        """Centroids for X. A cache of them sees the rows trained on and a seed."""
-        nlist = choose_nlist(len(X)) if self.nlist == "auto" else int(self.nlist)
+        """Centroids for X, and how many iterations of k-means were made."""
+        init = self.init
+        if init is not None:
+            init = validate_init(init, X, self.effective_metric_)
+        nlist = self._choose_nlist(len(X), init)
+        if init is not None and self.max_iter == 0:
+            return init, 0
         rng = check_random_state(self.random_state)
         rows = draw_training_rows(X, nlist, rng)
+        if self.max_iter > 0:
+            warn_of_few_rows(len(X), nlist)
+        start = init
+        if start is None:
+            seed = rng.randint(np.iinfo(np.int32).max)
+            start = draw_start(X, rows, nlist, seed)
         n_threads = self._n_threads(len(rows) * X.shape[1] * nlist)
         if self.memory is not None:
+            # A cache sees the rows that are trained on, and nothing of the others.
             X, rows = X[rows], np.arange(len(rows))
         train = check_memory(self.memory).cache(
             train_centroids, ignore=["backend", "n_threads", "verbose"]
@@ -72,27 +87,30 @@ class IVFNeighbors(NeighborsBase):
         return train(
             X,
             rows,
-            nlist,
+            start,
             self.max_iter,
-            rng.randint(np.iinfo(np.int32).max),
             backend=backend,
             n_threads=n_threads,
             verbose=self.verbose,
         )
 
+    def _choose_nlist(self, n, init):
+        """How many lists n rows get: as many as there are given centroids."""
+        if self.nlist == "auto":
+            return choose_nlist(n) if init is None else len(init)
+        if init is not None and len(init) != self.nlist:
+            raise ValueError(
+                f"init has {len(init)} centroids, but nlist={self.nlist}. Use "
+                f"nlist={len(init)}, or nlist='auto'."
+            )
+        return int(self.nlist)
+
     @abstractmethod
     def _fill(self, X, backend, centroids):
         """The index of the rows of X in the lists of these centroids."""
 
-    def _index_centroids(self, X, centroids, backend):
-        """The index of the centroids of lists for vectors like X."""
-        if centroids.shape[1] != X.shape[1]:
-            raise ValueError(
-                f"The vectors to index have {X.shape[1]} features, but the centroids "
-                f"have {centroids.shape[1]}."
-            )
-        n_threads = self._n_threads(centroids.size)
-        return build_flat_index(centroids, backend, n_threads)
+    def _index_centroids(self, centroids, backend):
+        return build_flat_index(centroids, backend, self._n_threads(centroids.size))
 
     def _set_index(self, index):
         super()._set_index(index)
@@ -110,14 +128,14 @@ class IVFNeighbors(NeighborsBase):
         """Warn when rows are added that 'auto' would have made many more lists for."""
         n = self.n_samples_fit_
         had, has = (choose_nlist(rows) / self.nlist_ for rows in (n, n + n_more))
-        if self.nlist == "auto" and had < _OUTGROWN <= has:
-            warnings.warn(
+        is_auto = self.nlist == "auto" and self.init is None
+        if is_auto and had < _OUTGROWN <= has:
+            warn_caller(
                 f"nlist='auto' chose nlist_={self.nlist_} for the rows of the first "
                 f"fit and would choose {choose_nlist(n + n_more)} for the {n + n_more} "
                 "rows that there are now. Searches take longer than with as many: fit "
                 "again with all rows, or set nlist before the first partial_fit.",
                 OutgrownListsWarning,
-                stacklevel=5,  # the caller of partial_fit
             )
 
     # -- searching -------------------------------------------------------------------
@@ -137,8 +155,8 @@ class IVFNeighbors(NeighborsBase):
             # As many lists as do for all: rounds of twice as many.
             nprobe = min(2 * nprobe, self.nlist_)
             further, more = backend.knn(Q[short], index.centroids, nprobe, n_threads)
-            n_before = np.cumsum(sizes[more], axis=1) - sizes[more]
-            more[n_before >= k] = -1
+            n_in_nearer_lists = np.cumsum(sizes[more], axis=1) - sizes[more]
+            more[n_in_nearer_lists >= k] = -1
             sqdists, probes = (
                 _widen(sqdists, nprobe, np.inf),
                 _widen(probes, nprobe, -1),
@@ -150,12 +168,12 @@ class IVFNeighbors(NeighborsBase):
     # -- looking at the index --------------------------------------------------------
 
     @property
-    def list_sizes_(self):
+    def list_sizes_(self) -> NDArray[np.int64]:
         """Rows in each list."""
         return self._index.lists.sizes
 
     @property
-    def imbalance_factor_(self):
+    def imbalance_factor_(self) -> float:
         """How many times longer a search takes than with lists of equal sizes."""
         return imbalance(self.list_sizes_)
 

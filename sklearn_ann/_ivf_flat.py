@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
+from numpy.typing import ArrayLike
+
 from sklearn_ann._checks import check_nprobe
 from sklearn_ann._inverted_lists import empty_lists, extend_lists
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import IVFFlatIndex, read_only_index
 from sklearn_ann._scalar_quantizer import empty_flat_index, place_rows
 from sklearn_ann._stored_index import unpack_ivf_flat
+from sklearn_ann._typing import Memory, Metric, Mode, RandomState
 
 
 class IVFFlatNeighbors(IVFNeighbors):
@@ -27,12 +32,18 @@ class IVFFlatNeighbors(IVFNeighbors):
         Number of lists. More lists make a search with the same `nprobe` faster and its
         recall lower, and training slower; Faiss's rule is 4 to 16 times the square root
         of the number of rows. 'auto' is that square root, or 1 for fewer than 10,000
-        rows, where a flat search takes no longer.
+        rows, where a flat search takes no longer; with `init`, the number of its rows.
     nprobe : int, default=8
         Lists to search for each query. Time and recall grow with it; from `nlist_` on
         everything is searched and the answer is exact. A query whose lists hold fewer
         rows than it wants neighbours searches further lists until it has enough. Read
         at search time.
+    init : array-like of shape (nlist, n_features), default=None
+        Centroids that k-means starts from. With ``max_iter=0`` they are used as they
+        are, and nothing is trained: so are `cluster_centers_` of another estimator, for
+        every `metric`. For 'cosine' these have one feature more than the data;
+        centroids without it are scaled to length 1, as the rows are. None starts from
+        rows drawn at random.
     radius : float, default=1.0
         Radius of `radius_neighbors`, in the units of `metric`: rows of the probed lists
         only. Read at search time.
@@ -45,7 +56,7 @@ class IVFFlatNeighbors(IVFNeighbors):
         at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.
     max_iter : int, default=10
         Iterations of k-means at most, Faiss's number for lists. More change the recall
-        little.
+        little. With 0 the centroids are those of `init`, or the rows that are drawn.
     random_state : int, RandomState instance or None, default=None
         Draws the rows that k-means is trained on, 256 for each list, and those that it
         starts from. An int gives the same lists each time.
@@ -70,7 +81,7 @@ class IVFFlatNeighbors(IVFNeighbors):
         Centroids of the lists. For 'cosine' those of the normalised vectors, which have
         one feature more (of zero vectors).
     n_iter_ : int
-        Iterations of k-means that were made; 0 for centroids from elsewhere.
+        Iterations of k-means that were made.
     list_sizes_ : ndarray of shape (nlist_,), int64
         Rows in each list.
     imbalance_factor_ : float
@@ -130,23 +141,25 @@ class IVFFlatNeighbors(IVFNeighbors):
 
     def __init__(
         self,
-        n_neighbors=5,
+        n_neighbors: int = 5,
         *,
-        nlist="auto",
-        nprobe=8,
-        radius=1.0,
-        metric="euclidean",
-        mode="distance",
-        max_iter=10,
-        random_state=None,
-        memory=None,
-        device=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        nlist: int | Literal["auto"] = "auto",
+        nprobe: int = 8,
+        init: ArrayLike | None = None,
+        radius: float = 1.0,
+        metric: Metric = "euclidean",
+        mode: Mode = "distance",
+        max_iter: int = 10,
+        random_state: RandomState = None,
+        memory: str | Memory | None = None,
+        device: str | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.nlist = nlist
         self.nprobe = nprobe
+        self.init = init
         self.radius = radius
         self.metric = metric
         self.mode = mode
@@ -160,9 +173,12 @@ class IVFFlatNeighbors(IVFNeighbors):
     # -- fitting ---------------------------------------------------------------------
 
     def _fill(self, X, backend, centroids):
-        coarse = self._index_centroids(X, centroids, backend)
-        lists = empty_lists(len(centroids))
-        return self._place(IVFFlatIndex(coarse, lists, empty_flat_index(X)), X, backend)
+        empty = IVFFlatIndex(
+            centroids=self._index_centroids(centroids, backend),
+            lists=empty_lists(len(centroids)),
+            rows=empty_flat_index(X),
+        )
+        return self._place(empty, X, backend)
 
     def _add(self, X, backend):
         self._warn_of_outgrown_lists(len(X))
@@ -172,10 +188,11 @@ class IVFFlatNeighbors(IVFNeighbors):
         """The index with the rows of X added to their lists."""
         labels = self._assign(X, index.centroids, backend)
         lists, order, positions = extend_lists(index.lists, labels)
-        places = order, positions, len(lists.panels)
-        machine = self._storage, backend, self._n_threads(X.size)
-        rows = place_rows(index.rows, X, *places, *machine)
-        return read_only_index(IVFFlatIndex(index.centroids, lists, rows))
+        n_panels, n_threads = len(lists.panels), self._n_threads(X.size)
+        rows = place_rows(
+            index.rows, X, order, positions, n_panels, self._storage, backend, n_threads
+        )
+        return read_only_index(index._replace(lists=lists, rows=rows))
 
     def _dtype_and_shape(self, index):
         return index.rows.X.dtype, index.rows.X.shape
@@ -198,11 +215,12 @@ class IVFFlatNeighbors(IVFNeighbors):
         index = self._index
         nprobe = check_nprobe(self.nprobe)
         n_threads = self._n_threads_for(len(Q), nprobe)
-        wanted = sqradius, with_sqdists, n_threads
         if nprobe >= self.nlist_:
-            return backend.radius(Q, index.rows, *wanted)
+            return backend.radius(Q, index.rows, sqradius, with_sqdists, n_threads)
         _, probes = self._probe(index, Q, nprobe, 0, backend, n_threads)
-        return backend.radius_ivf_flat(Q, index, probes, *wanted)
+        return backend.radius_ivf_flat(
+            Q, index, probes, sqradius, with_sqdists, n_threads
+        )
 
     def _n_threads_for(self, nq, nprobe):
         share = min(1.0, nprobe / self.nlist_)

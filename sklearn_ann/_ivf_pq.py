@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from numbers import Integral
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_memory
 
+from sklearn_ann._backend import get_backend
 from sklearn_ann._checks import check_nprobe, check_refine_factor
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import CODEWORDS
 from sklearn_ann._product_quantizer import (
     DecodedRows,
+    check_codebooks,
+    check_parts_and_bits,
     choose_parts,
     draw_residuals,
     empty_pq_index,
-    pair_codes,
     place_codes,
     train_codebooks,
 )
+from sklearn_ann._sklearn import Interval, StrOptions
 from sklearn_ann._stored_index import unpack_ivf_pq
+from sklearn_ann._typing import Memory, Metric, Mode, RandomState
+from sklearn_ann._validation import validate_codebooks
 
 # Rows that the reconstruction error is averaged over, at most.
 _ERROR_SAMPLE = 8192
@@ -42,11 +48,18 @@ class IVFPQNeighbors(IVFNeighbors):
     n_neighbors : int, default=5
         Neighbours for each query. Read at search time: `set_params` needs no new fit.
     nlist : int or 'auto', default='auto'
-        Number of lists; see `IVFFlatNeighbors`.
+        Number of lists; see `IVFFlatNeighbors`. With `init`, 'auto' is the number of
+        its rows.
     nprobe : int, default=8
         Lists to search for each query. Time and recall grow with it, up to the recall
         that the codes allow. A query whose lists hold fewer rows than it wants
         neighbours searches further lists until it has enough. Read at search time.
+    init : array-like of shape (nlist, n_features), default=None
+        Centroids that k-means starts from. With ``max_iter=0`` they are used as they
+        are, and nothing is trained: so are `cluster_centers_` of another estimator, for
+        every `metric`. For 'cosine' these have one feature more than the data;
+        centroids without it are scaled to length 1, as the rows are. None starts from
+        rows drawn at random.
     m : int or 'auto', default='auto'
         Number of parts, each with a codebook of its own. More parts raise recall,
         memory and time. 'auto' spends a byte on 8 features: parts of 8, or of 4 with
@@ -55,6 +68,11 @@ class IVFPQNeighbors(IVFNeighbors):
     nbits : int, default=8
         4 to 8: the logarithm of the number of codewords of a part. Two codes of 4 bits
         share a byte, others take one each; fewer bits lower the recall.
+    codebooks : array-like of shape (m, n_codewords, n_part_features), default=None
+        Codewords of each part, ``2 ** nbits`` at most, for example `codebooks_` of
+        another estimator. They are used as they are, in float32, and not trained;
+        features past the last must be 0. With ``m="auto"`` their number of parts is
+        taken. None trains them.
     refine_factor : int, default=1
         Neighbours found with the codes, as a multiple of `n_neighbors`, that are
         measured again with the stored vectors; the nearest of them are returned with
@@ -73,7 +91,8 @@ class IVFPQNeighbors(IVFNeighbors):
         What `transform` returns: distances to ``n_neighbors + 1`` neighbours, or ones
         at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.
     max_iter : int, default=10
-        Iterations of k-means for the lists at most. Codewords take 25.
+        Iterations of k-means for the lists at most. With 0 the centroids are those of
+        `init`, or rows drawn at random. Codewords take 25.
     random_state : int, RandomState instance or None, default=None
         Draws the rows that k-means is trained on and those that it starts from. An int
         gives the same index each time.
@@ -100,12 +119,12 @@ class IVFPQNeighbors(IVFNeighbors):
         Codewords of each part; features past the last are 0.
     reconstruction_error_ : float
         Mean squared distance of a fitted row and its reconstruction, over 8192 rows
-        at most. Not there for codes that were taken over by `from_faiss`.
+        at most. Not there if `from_faiss` has taken over codes.
     cluster_centers_ : ndarray of shape (nlist_, n_features_in_)
         Centroids of the lists. For 'cosine' those of the normalised vectors, which have
         one feature more (of zero vectors).
     n_iter_ : int
-        Iterations of k-means for the lists; 0 for centroids from elsewhere.
+        Iterations of k-means for the lists that were made.
     list_sizes_ : ndarray of shape (nlist_,), int64
         Rows in each list.
     imbalance_factor_ : float
@@ -169,9 +188,14 @@ class IVFPQNeighbors(IVFNeighbors):
         **IVFNeighbors._parameter_constraints,
         "m": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "nbits": [Interval(Integral, 4, 8, closed="both")],
+        "codebooks": ["array-like", None],
         "refine_factor": [Interval(Integral, 1, None, closed="left")],
         "store_vectors": ["boolean"],
     }
+
+    m_: int
+    codebooks_: NDArray[np.float32]
+    reconstruction_error_: float
 
     _derived = IVFNeighbors._derived | {"m_"}
 
@@ -180,29 +204,33 @@ class IVFPQNeighbors(IVFNeighbors):
 
     def __init__(
         self,
-        n_neighbors=5,
+        n_neighbors: int = 5,
         *,
-        nlist="auto",
-        nprobe=8,
-        m="auto",
-        nbits=8,
-        refine_factor=1,
-        store_vectors=False,
-        radius=1.0,
-        metric="euclidean",
-        mode="distance",
-        max_iter=10,
-        random_state=None,
-        memory=None,
-        device=None,
-        n_jobs=None,
-        verbose=0,
-    ):
+        nlist: int | Literal["auto"] = "auto",
+        nprobe: int = 8,
+        init: ArrayLike | None = None,
+        m: int | Literal["auto"] = "auto",
+        nbits: int = 8,
+        codebooks: ArrayLike | None = None,
+        refine_factor: int = 1,
+        store_vectors: bool = False,
+        radius: float = 1.0,
+        metric: Metric = "euclidean",
+        mode: Mode = "distance",
+        max_iter: int = 10,
+        random_state: RandomState = None,
+        memory: str | Memory | None = None,
+        device: str | None = None,
+        n_jobs: int | None = None,
+        verbose: int = 0,
+    ) -> None:
         self.n_neighbors = n_neighbors
         self.nlist = nlist
         self.nprobe = nprobe
+        self.init = init
         self.m = m
         self.nbits = nbits
+        self.codebooks = codebooks
         self.refine_factor = refine_factor
         self.store_vectors = store_vectors
         self.radius = radius
@@ -217,33 +245,21 @@ class IVFPQNeighbors(IVFNeighbors):
 
     # -- fitting ---------------------------------------------------------------------
 
-    def _fill(self, X, backend, centroids, codebooks=None):
-        coarse = self._index_centroids(X, centroids, backend)
+    def _build(self, X, backend):
+        if self.codebooks is not None:
+            # Before k-means: codebooks that do not fit are an error at once.
+            self.codebooks_ = self._given_codebooks(X.shape[1])
+        return super()._build(X, backend)
+
+    def _fill(self, X, backend, centroids):
+        coarse = self._index_centroids(centroids, backend)
         labels = self._assign(X, coarse, backend)
-        if codebooks is None:
-            codebooks = self._train_codebooks(X, labels, centroids, backend)
-        empty = self._empty_index(coarse, codebooks, X)
+        if self.codebooks is None:
+            self.codebooks_ = self._train_codebooks(X, labels, centroids, backend)
+        empty = empty_pq_index(coarse, self.codebooks_, int(self.nbits), X.dtype)
         index = self._place(empty, X, labels, self.store_vectors, backend)
         self.reconstruction_error_ = self._reconstruction_error(index, X, backend)
         return index
-
-    def _fit_codes(self, centroids, codebooks, labels, codes):
-        """Fit with rows that are encoded already."""
-
-        def build(centroids, backend):
-            coarse = self._index_centroids(centroids, centroids, backend)
-            empty = self._empty_index(coarse, codebooks, centroids)
-            rows = pair_codes(codes) if empty.is_paired else codes
-            machine = self._storage, backend, self._n_threads(codes.size)
-            return place_codes(empty, rows, labels, centroids[:0], *machine)
-
-        self.n_iter_ = 0
-        self._fit(centroids, build)
-        return self
-
-    def _empty_index(self, coarse, codebooks, X):
-        self.codebooks_ = codebooks
-        return empty_pq_index(coarse, codebooks, int(self.nbits), X.dtype)
 
     def _set_index(self, index):
         super()._set_index(index)
@@ -254,6 +270,13 @@ class IVFPQNeighbors(IVFNeighbors):
 
     def _restore(self, stored):
         return unpack_ivf_pq(stored, vars(self).get("codebooks_"))
+
+    def _given_codebooks(self, d):
+        """The parameter `codebooks`, which must fit d features and the others."""
+        codebooks = validate_codebooks(self.codebooks)
+        check_parts_and_bits(codebooks, d, self.m, self.nbits)
+        check_codebooks(codebooks, d, 2 ** int(self.nbits))
+        return codebooks
 
     def _train_codebooks(self, X, labels, centroids, backend):
         """Codebooks for the residuals of X."""
@@ -284,11 +307,14 @@ class IVFPQNeighbors(IVFNeighbors):
     def _place(self, index, X, labels, is_stored, backend):
         """The index with the rows of X added to their lists."""
         n_threads = self._n_threads(X.size * CODEWORDS)
-        arguments = index.centroids.X, index.codebooks_t, index.half_sqnorms, n_threads
-        codes = backend.encode_pq(X, labels, *arguments)
+        centroids, codebooks_t = index.centroids.X, index.codebooks_t
+        codes = backend.encode_pq(
+            X, labels, centroids, codebooks_t, index.half_sqnorms, n_threads
+        )
         stored = X if is_stored else np.empty((0, X.shape[1]), X.dtype)
-        machine = self._storage, backend, n_threads
-        return place_codes(index, codes, labels, stored, *machine)
+        return place_codes(
+            index, codes, labels, stored, self._storage, backend, n_threads
+        )
 
     def _reconstruction_error(self, index, X, backend):
         rows = np.arange(0, len(X), -(-len(X) // _ERROR_SAMPLE))
@@ -312,19 +338,21 @@ class IVFPQNeighbors(IVFNeighbors):
         probe_sqdists, probes = self._probe(
             index, Q, nprobe, n_candidates, backend, n_threads
         )
-        arguments = Q, index, probes, probe_sqdists, n_candidates, n_threads
-        if factor > 1:
-            ids = backend.candidates_ivf_pq(*arguments)
-            return backend.refine(Q, index.X, ids, k, n_threads)
-        return backend.scan_ivf_pq(*arguments)
+        if factor == 1:
+            return backend.scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads)
+        candidates = backend.candidates_ivf_pq(
+            Q, index, probes, probe_sqdists, n_candidates, n_threads
+        )
+        return backend.refine(Q, index.X, candidates, k, n_threads)
 
     def _search_radius(self, Q, sqradius, with_sqdists, backend):
         index = self._index
         nprobe = min(check_nprobe(self.nprobe), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
         _, probes = self._probe(index, Q, nprobe, 0, backend, n_threads)
-        wanted = sqradius, with_sqdists, n_threads
-        return backend.radius_ivf_pq(Q, index, probes, *wanted)
+        return backend.radius_ivf_pq(
+            Q, index, probes, sqradius, with_sqdists, n_threads
+        )
 
     def _n_threads_for(self, nq, nprobe):
         index, share = self._index, nprobe / self.nlist_
@@ -349,4 +377,5 @@ class IVFPQNeighbors(IVFNeighbors):
         return self._decoded_rows()[ids]
 
     def _decoded_rows(self):
-        return DecodedRows(self._index, self._get_backend(), self._index_dtype)
+        # Codes are decoded on the CPU, whatever the device of a search.
+        return DecodedRows(self._index, get_backend("cpu"), self._index_dtype)

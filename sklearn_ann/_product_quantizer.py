@@ -8,8 +8,6 @@ all sub-spaces trained side by side.
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from sklearn.utils import check_random_state
 from sklearn.utils.random import sample_without_replacement
@@ -17,6 +15,7 @@ from sklearn.utils.random import sample_without_replacement
 from sklearn_ann._inverted_lists import empty_lists, extend_lists, owners_of
 from sklearn_ann._layout import CODEWORDS, NIBBLES, PANEL, IVFPQIndex, read_only_index
 from sklearn_ann._storage import append_rows, clear_empty, lengthened
+from sklearn_ann._warnings import warn_caller
 from sklearn_ann.exceptions import FewTrainingRowsWarning
 
 # Rows for each codeword, as for the lists.
@@ -64,16 +63,59 @@ def _check_parts(n_parts):
         )
 
 
+def check_codebooks(codebooks, d, n_most):
+    """Refuse codebooks that do not fit d features, or have more codewords.
+
+    Parameters
+    ----------
+    codebooks : ndarray of shape (m, n_codewords, dsub), float32
+    d : int
+        Features of the vectors to index.
+    n_most : int
+        Codewords of a part at most.
+    """
+    m, n_codewords, dsub = codebooks.shape
+    if not (m - 1) * dsub < d <= m * dsub:
+        raise ValueError(
+            f"codebooks has {m} parts of {dsub} features, which do not make up the {d} "
+            "features of the vectors to index."
+        )
+    if not 1 <= n_codewords <= n_most:
+        raise ValueError(
+            f"codebooks has {n_codewords} codewords for each part, but there must be 1 "
+            f"to {n_most}."
+        )
+    # NaN is not below it either.
+    if not (np.square(codebooks, dtype=np.float64).sum(axis=2) < _LONGEST).all():
+        raise ValueError("codebooks has codewords that are not finite, or too long.")
+    # The bounds of a search take all features of a codeword for those of a row.
+    if codebooks[-1, :, d - (m - 1) * dsub :].any():
+        raise ValueError(f"codebooks must be 0 past the last of {d} features.")
+
+
+def check_parts_and_bits(codebooks, d, m, nbits):
+    """Refuse codebooks that contradict the parameters `m` and `nbits`."""
+    n_parts, n_codewords, _ = codebooks.shape
+    if n_codewords > 2**nbits:
+        raise ValueError(
+            f"codebooks has {n_codewords} codewords for each part, but nbits={nbits} "
+            f"has numbers for {2**nbits}."
+        )
+    if m != "auto" and n_parts not in (m, choose_parts(d, m, nbits)[0]):
+        raise ValueError(
+            f"codebooks has {n_parts} parts, but m={m}. Use m={n_parts}, or m='auto'."
+        )
+
+
 def draw_residuals(X, labels, centroids, width, n_codewords, rng):
     """Residuals to train on, in float32, with zeros behind them up to `width`."""
     n = len(X)
     if n < n_codewords:
-        warnings.warn(
+        warn_caller(
             f"nbits={n_codewords.bit_length() - 1} makes {n_codewords} codewords, but "
             f"there are {n} rows: each becomes a codeword. Use a smaller nbits, or "
             "FlatL2Neighbors for so few rows.",
             FewTrainingRowsWarning,
-            stacklevel=8,  # the caller of fit
         )
     n_most = _MOST_ROWS_PER_CODEWORD * n_codewords
     rows = np.arange(n)
@@ -252,11 +294,11 @@ def place_codes(index, rows, labels, X, storage, backend, n_threads):
     ids = lengthened(index.ids, n_panels * PANEL, -1)
     ids[positions] = n + order
     row_terms = lengthened(index.row_terms, n_panels * PANEL, np.inf)
-    places = order, positions, owners
-    backend.place_pq(rows, *places, index, codes, row_terms, n_threads)
+    backend.place_pq(rows, order, positions, owners, index, codes, row_terms, n_threads)
     if not np.isfinite(row_terms[positions]).all():
         raise ValueError(_TOO_LONG)
-    clear_empty(codes, row_terms, len(index.codes))
+    n_old = len(index.codes)
+    clear_empty(codes[n_old:], row_terms[n_old * PANEL :] == np.inf)
     largest = max(index.largest_row_term, float(np.abs(row_terms[positions]).max()))
     return read_only_index(
         index._replace(

@@ -7,18 +7,21 @@ is let go before the next one, and no array of all of them is made but the resul
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 
 from sklearn_ann._blocks import row_blocks
 from sklearn_ann._checks import check_metric, check_radius
+from sklearn_ann._interchange import Call
 from sklearn_ann._metrics import (
     distances_from,
     largest_sqdist,
     settle_sqdists,
     sqradius_to_search,
 )
+from sklearn_ann._state import LearnedStateMixin
+from sklearn_ann._typing import Distances, Ids, Ragged, Vectors
 
 # Queries of a block: some dozens of blocks of those that a backend searches together.
 _QUERIES = 2048
@@ -32,12 +35,41 @@ class Hits(NamedTuple):
     offsets: np.ndarray  # (nq + 1,)  int64  query i: offsets[i] to offsets[i + 1]
 
 
-class RadiusNeighborsMixin:
+class RadiusNeighborsMixin(LearnedStateMixin):
     """`radius_neighbors`, and what the graph of it is made of."""
 
+    @overload
     def radius_neighbors(
-        self, X=None, radius=None, return_distance=True, sort_results=False
-    ):
+        self,
+        X: Vectors | None = ...,
+        radius: float | None = ...,
+        return_distance: Literal[True] = ...,
+        sort_results: bool = ...,
+    ) -> tuple[Ragged, Ragged]: ...
+    @overload
+    def radius_neighbors(
+        self,
+        X: Vectors | None = ...,
+        radius: float | None = ...,
+        *,
+        return_distance: Literal[False],
+        sort_results: bool = ...,
+    ) -> Ragged: ...
+    @overload
+    def radius_neighbors(
+        self,
+        X: Vectors | None = ...,
+        radius: float | None = ...,
+        return_distance: bool = ...,
+        sort_results: bool = ...,
+    ) -> tuple[Ragged, Ragged] | Ragged: ...
+    def radius_neighbors(
+        self,
+        X: Vectors | None = None,
+        radius: float | None = None,
+        return_distance: bool = True,
+        sort_results: bool = False,
+    ) -> tuple[Ragged, Ragged] | Ragged:
         """Find all rows within a radius.
 
         Parameters
@@ -63,19 +95,23 @@ class RadiusNeighborsMixin:
         """
         if sort_results and not return_distance:
             raise ValueError("return_distance must be True if sort_results is True.")
-        all_distances, all_ids = [], []
-        for distances, ids, offsets in self._snapshot()._radius_blocks(
-            X, radius, return_distance, sort_results
+        all_distances: list[Distances] = []
+        all_ids: list[Ids] = []
+        fitted = self._snapshot()
+        for distances, ids, offsets in fitted._radius_blocks(
+            Call(X, fitted.device), radius, return_distance, sort_results
         ):
-            places = list(itertools.pairwise(offsets.tolist()))
-            all_ids += (ids[start:stop] for start, stop in places)
+            slices = list(
+                itertools.starmap(slice, itertools.pairwise(offsets.tolist()))
+            )
+            all_ids += (ids[of_query] for of_query in slices)
             if return_distance:
-                all_distances += (distances[start:stop] for start, stop in places)
+                all_distances += (distances[of_query] for of_query in slices)
         if return_distance:
             return _as_objects(all_distances), _as_objects(all_ids)
         return _as_objects(all_ids)
 
-    def _radius_blocks(self, X, radius, with_distances, sort_results):
+    def _radius_blocks(self, call, radius, with_distances, sort_results):
         """Distances (if wanted), row numbers and offsets, block by block of queries."""
         radius = check_radius(self.radius if radius is None else radius)
         check_metric(self.metric)
@@ -83,17 +119,22 @@ class RadiusNeighborsMixin:
         is_cosine = metric == "cosine"
         sqradius = sqradius_to_search(radius, metric)
         with_sqdists = with_distances or sort_results or is_cosine
-        backend = self._get_backend(X)
-        all_queries = self._indexed_vectors() if X is None else self._as_queries(X)
+        is_of_rows = call.X is None
+        all_queries = (
+            self._indexed_vectors() if is_of_rows else self._as_queries(call.X)
+        )
         for start, stop in row_blocks(*all_queries.shape, _QUERIES):
             Q = all_queries[start:stop]
-            hits = Hits(*self._search_radius(Q, sqradius, with_sqdists, backend))
+            sqdists, ids, offsets = self._search_radius(
+                Q, sqradius, with_sqdists, call.backend
+            )
+            hits = Hits(sqdists=sqdists, ids=ids, offsets=offsets)
             if is_cosine:
                 flags = np.repeat(Q[:, -1], np.diff(hits.offsets))
                 measured = self._measured_vectors(within_radius=True)
                 settle_sqdists(hits.sqdists, hits.ids, flags, measured)
                 hits = _without(hits, hits.sqdists > largest_sqdist(radius, metric))
-            if X is None:
+            if is_of_rows:
                 rows = np.repeat(np.arange(start, stop), np.diff(hits.offsets))
                 hits = _without(hits, hits.ids == rows)
             if sort_results:
@@ -108,7 +149,8 @@ def _without(hits, is_dropped):
         return hits
     sqdists = np.delete(hits.sqdists, dropped) if len(hits.sqdists) else hits.sqdists
     offsets = hits.offsets - np.searchsorted(dropped, hits.offsets)
-    return Hits(sqdists, np.delete(hits.ids, dropped), offsets)
+    ids = np.delete(hits.ids, dropped)
+    return Hits(sqdists=sqdists, ids=ids, offsets=offsets)
 
 
 def _sort_rows(hits):

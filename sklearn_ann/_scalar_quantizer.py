@@ -124,29 +124,34 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
         duplicates = _mark_duplicates(X, ids, n_panels, backend)
     if is_due and n > 0 and _is_outgrown(index, X):
         index = empty_flat_index(X)
-        positions, rows = _all_places(sqnorms, positions, ids)
+        positions, rows = _all_positions(sqnorms, positions, ids)
     codes = storage.resize("codes", index.codes, n_panels)
     scales = storage.resize("scales", index.scales, n_positions)
     scales[len(index.scales) :] = 0
-    outputs = index.center, index.unit, codes, scales, n_threads
-    lengths, ratios = backend.encode_sq8(X, rows, positions, *outputs)
+    center, unit = index.center, index.unit
+    lengths, ratios = backend.encode_sq8(
+        X, rows, positions, center, unit, codes, scales, n_threads
+    )
     error_ratio = float(ratios.max())
     if len(index.codes) == 0 or error_ratio <= index.error_ratio:
         error_ratio = max(error_ratio, index.error_ratio)
     else:
         # A row loses more to its codes than any row did so far: all bounds change.
-        positions, rows = _all_places(sqnorms, positions, ids)
-        lengths, _ = backend.encode_sq8(X, rows, positions, *outputs)
+        positions, rows = _all_positions(sqnorms, positions, ids)
+        lengths, _ = backend.encode_sq8(
+            X, rows, positions, center, unit, codes, scales, n_threads
+        )
     sqnorms[positions] = _sqnorms(lengths, scales[positions], error_ratio)
-    clear_empty(codes, sqnorms, len(index.codes))
+    n_old = len(index.codes)
+    clear_empty(codes[n_old:], sqnorms[n_old * PANEL :] == np.inf)
     return read_only_index(
         FlatIndex(
             X=X,
-            center=index.center,
+            center=center,
             codes=codes,
             scales=scales,
             sqnorms=sqnorms,
-            unit=index.unit,
+            unit=unit,
             error_ratio=error_ratio,
             ids=ids,
             duplicates=duplicates,
@@ -154,7 +159,7 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     )
 
 
-def _all_places(sqnorms, positions, ids):
+def _all_positions(sqnorms, positions, ids):
     """Positions filled before and now, and their rows."""
     positions = np.append(np.flatnonzero(sqnorms < np.inf), positions)
     return positions, ids[positions] if len(ids) else positions
@@ -163,13 +168,13 @@ def _all_places(sqnorms, positions, ids):
 # -- what is chosen for all rows, and again when they have doubled -------------------
 
 
-def _is_due(n_before, n):
+def _is_due(n_chosen_for, n):
     """Whether what was chosen for fewer rows is looked at again.
 
     So it is whenever the rows reach another power of two: then all that is done again
     costs each row, on average, as much as twice at most.
     """
-    return n_before.bit_length() < n.bit_length()
+    return n_chosen_for.bit_length() < n.bit_length()
 
 
 def _is_outgrown(index, X):

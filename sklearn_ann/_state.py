@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import threading
-import warnings
 import weakref
 
 import numpy as np
@@ -20,6 +19,7 @@ from sklearn_ann._checks import check_metric
 from sklearn_ann._storage import GrowingArrays
 from sklearn_ann._stored_index import pack
 from sklearn_ann._version import __version__
+from sklearn_ann._warnings import warn_caller
 
 # Learned attributes whose names do not end with an underscore.
 _PRIVATE = frozenset(
@@ -27,7 +27,8 @@ _PRIVATE = frozenset(
 )
 
 # By the ids of the estimators: pickles and copies know nothing of them.
-_locks, _guard = {}, threading.Lock()
+_locks: dict[int, threading.RLock] = {}
+_guard = threading.Lock()
 
 
 def lock_of(estimator):
@@ -59,7 +60,7 @@ class LearnedStateMixin:
     """Drafts, snapshots and pickles of an estimator.
 
     The estimator says what follows from an index, `_set_index`, and how it is restored
-    from what is saved of it, `_restore`.
+    from its saved parts, `_restore`.
     """
 
     # Learned attributes that follow from the index and are not saved.
@@ -112,11 +113,10 @@ class LearnedStateMixin:
         state = dict(state)
         version = state.pop("_sklearn_ann_version", "unknown")
         if version != __version__:
-            warnings.warn(
+            warn_caller(
                 f"This {type(self).__name__} was saved by sklearn_ann {version} and is "
                 f"loaded by {__version__}. Fit it again if its answers matter.",
                 UserWarning,
-                stacklevel=2,
             )
         stored = state.pop("_stored_index", None)
         if stored is None and "_index" in state:
@@ -128,16 +128,30 @@ class LearnedStateMixin:
         draft.__dict__.update(state)
         if stored is not None:
             try:
-                index = draft._restore(stored)
-                draft._check_learned(index)
+                draft._learn(draft._restore(stored))
             except ValueError as error:
                 raise ValueError(
                     f"This {type(self).__name__} cannot be restored, its data are "
                     f"damaged: {error}"
                 ) from error
-            draft._storage = GrowingArrays()
-            draft._set_index(index)
         self.__dict__ = vars(draft)
+
+    def _adopt(self, index, **learned):
+        """Be fitted, in one step, with an index that was not built by `fit`.
+
+        `learned` are the attributes that do not follow from it.
+        """
+        draft = self._empty_draft()
+        vars(draft).update(learned)
+        draft._learn(index)
+        self._take_over(draft)
+        return self
+
+    def _learn(self, index):
+        """Remember an index from elsewhere, if the other attributes fit it."""
+        self._check_learned(index)
+        self._storage = GrowingArrays()
+        self._set_index(index)
 
     def _check_learned(self, index):
         """Refuse attributes that do not fit the index."""

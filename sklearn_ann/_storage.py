@@ -12,12 +12,13 @@ _CACHE_LINE = 64
 
 
 class GrowingArrays:
-    """Named arrays with spare room behind them, an eighth more at each move.
+    """Named arrays of an index with spare room behind them, an eighth more each move.
 
     A longer array shares its beginning with the shorter one that it came from, so an
     index that is being searched meanwhile sees nothing of what is written behind its
     end. Only one index may be extended in one storage: copies of an estimator start
-    with a storage of their own.
+    with a storage of their own. (`_blocks.Joined` grows too, but belongs to one call:
+    nobody shares its beginning, so that the system may move it.)
     """
 
     def __init__(self):
@@ -56,22 +57,19 @@ def lengthened(array, length, value):
     return longer
 
 
-def clear_empty(panels, terms, n_before):
-    """Zero the codes of empty positions, in the new panels from number `n_before` on.
+def clear_empty(codes, is_empty):
+    """Zero the codes of empty positions, in panels that are new.
 
     Whatever memory held would be saved with the index otherwise. After the others are
     written, so that the threads which do that have shared the page faults.
 
     Parameters
     ----------
-    panels : ndarray of shape (n_panels, s, 64, ...)
-    terms : ndarray of shape (n_panels * 64,)
-        +inf at empty positions.
-    n_before : int
+    codes : ndarray of shape (n_panels, s, 64, ...)
+    is_empty : ndarray of shape (n_panels * 64,), bool
     """
-    first = n_before * PANEL
-    empty = first + np.flatnonzero(terms[first:] == np.inf)
-    panels[empty // PANEL, :, empty % PANEL] = 0
+    empty = np.flatnonzero(is_empty)
+    codes[empty // PANEL, :, empty % PANEL] = 0
 
 
 def _aligned_empty(shape, dtype):

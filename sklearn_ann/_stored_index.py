@@ -29,20 +29,14 @@ from sklearn_ann._layout import (
     IVFPQIndex,
     read_only_index,
 )
-from sklearn_ann._product_quantizer import empty_pq_index
+from sklearn_ann._product_quantizer import check_codebooks, empty_pq_index
 
 # Fields that follow from others.
 _DERIVED = {
     InvertedLists: {"offsets"},
     IVFPQIndex: {
-        *(
-            "owners",
-            "codebooks",
-            "codebooks_t",
-            "half_sqnorms",
-            "radii",
-            "largest_row_term",
-        ),
+        *("owners", "codebooks", "codebooks_t", "half_sqnorms", "radii"),
+        "largest_row_term",
     },
 }
 
@@ -83,7 +77,7 @@ def unpack_ivf_flat(stored):
     filled = filled_positions(lists)
     _check_ids(_array(rows, "ids", np.int64, filled.shape), filled)
     rows = _flat_index(rows, filled)
-    return read_only_index(IVFFlatIndex(centroids, lists, rows))
+    return read_only_index(IVFFlatIndex(centroids=centroids, lists=lists, rows=rows))
 
 
 def unpack_ivf_pq(stored, codebooks):
@@ -192,13 +186,8 @@ def _check_permutation(array, name):
 
 
 def _check_codebooks(codebooks, d, n_most):
-    stored = {"codebooks_": codebooks}
-    m, n_codewords, dsub = _array(
-        stored, "codebooks_", np.float32, (None, None, None)
-    ).shape
-    fits = 1 <= n_codewords <= n_most and (m - 1) * dsub < d <= m * dsub
-    _check(fits, f"codebooks_ must be codewords of {d} features, {n_most} at most")
-    _check(np.isfinite(codebooks).all(), "codebooks_ must be finite")
+    _array({"codebooks_": codebooks}, "codebooks_", np.float32, (None, None, None))
+    check_codebooks(codebooks, d, n_most)
 
 
 # -- values --------------------------------------------------------------------------

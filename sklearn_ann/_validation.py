@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 
-from sklearn_ann._interchange import to_host
+from sklearn_ann._interchange import as_host_array
+from sklearn_ann._metrics import vectors_to_index
 
 
 def validate_vectors(estimator, X, *, reset, copy=False):
@@ -17,15 +18,15 @@ def validate_vectors(estimator, X, *, reset, copy=False):
     estimator : NeighborsBase
         Knows the number of features and their names.
     X : array-like of shape (n, d)
-        Numbers that float32 holds exactly (float16, integers of up to 16 bits and
-        booleans too) become float32, all others float64.
+        On the host. Numbers that float32 holds exactly (float16, integers of up to 16
+        bits and booleans too) become float32, all others float64.
     reset : bool
         Whether the estimator takes number and names of the features from X, or
         compares them.
     copy : bool
         Whether to return a copy of X even if nothing is to be converted.
     """
-    X = _as_array(to_host(X))
+    X = _as_array(X, "X")
     vectors = validate_data(
         estimator, X, dtype=_float_dtype(X), order="C", reset=reset, copy=copy
     )
@@ -40,7 +41,58 @@ def validate_vectors(estimator, X, *, reset, copy=False):
     return vectors
 
 
-def _as_array(X):
+def validate_init(init, X, metric):
+    """A copy of given centroids, as vectors like those to index.
+
+    Parameters
+    ----------
+    init : array-like of shape (nlist, d) or (nlist, n_features)
+        On the host or on a GPU. As wide as the vectors to index it is taken as it is.
+        The cosine has a feature more than the data: rows without it are treated as
+        rows of the data.
+    X : ndarray of shape (n, d)
+        The vectors to index.
+    metric : str
+    """
+    centroids = _copy_of_array(init, X.dtype, "init")
+    widths = {X.shape[1], X.shape[1] - (metric == "cosine")}
+    if centroids.shape[1] not in widths:
+        raise ValueError(
+            f"init has {centroids.shape[1]} features, but the vectors to index have "
+            f"{' or '.join(map(str, sorted(widths)))}."
+        )
+    is_indexed = centroids.shape[1] == X.shape[1]
+    return centroids if is_indexed else vectors_to_index(centroids, metric)
+
+
+def validate_codebooks(codebooks):
+    """A copy of given codebooks as a finite array of three dimensions, float32."""
+    codebooks = _copy_of_array(codebooks, np.float32, "codebooks", allow_nd=True)
+    if codebooks.ndim != 3:
+        raise ValueError(
+            "codebooks must have the shape (m, n_codewords, n_part_features). Got "
+            f"{codebooks.shape}."
+        )
+    return codebooks
+
+
+def _copy_of_array(array, dtype, name, allow_nd=False):
+    """A finite copy of a parameter, on the host or on a GPU, of this dtype."""
+    array = _as_array(as_host_array(array), name)
+    # Numbers too large for the dtype become infinite, which is an error.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return check_array(
+            array,
+            dtype=dtype,
+            order="C",
+            copy=True,
+            ensure_2d=not allow_nd,
+            allow_nd=allow_nd,
+            input_name=name,
+        )
+
+
+def _as_array(X, name):
     """An array of whatever has one, without attributes of its own; tables as they are.
 
     Tables may have names, and scikit-learn has an error for sparse matrices.
@@ -49,8 +101,8 @@ def _as_array(X):
     masked = (row for row in rows if isinstance(row, np.ma.MaskedArray))
     if any(map(np.ma.is_masked, masked)):
         raise ValueError(
-            "X has masked values, which a search would take for numbers. Replace them, "
-            "for example with X.filled(0), or drop their rows."
+            f"{name} has masked values, which a search would take for numbers. Replace "
+            f"them, for example with {name}.filled(0), or drop their rows."
         )
     if X is None or isinstance(X, (np.ndarray, str)) or issparse(X) or _is_table(X):
         return X

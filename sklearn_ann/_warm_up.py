@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from sklearn_ann._flat import FlatL2Neighbors
@@ -9,7 +11,7 @@ from sklearn_ann._ivf_flat import IVFFlatNeighbors
 from sklearn_ann._ivf_pq import IVFPQNeighbors
 
 
-def warm_up():
+def warm_up() -> None:
     """Compile all that estimators need on the CPU, or load it from Numba's cache.
 
     The first fit and the first searches of a process do that otherwise, each for what
@@ -36,7 +38,7 @@ def warm_up():
     >>> sklearn_ann.warm_up()
     """
     X = np.random.default_rng(0).standard_normal((320, 8))
-    lists = {"nlist": 4, "nprobe": 2, "random_state": 0, "n_jobs": 1}
+    lists: dict[str, Any] = {"nlist": 4, "nprobe": 2, "random_state": 0, "n_jobs": 1}
     for dtype in (np.float32, np.float64):
         for index in (
             FlatL2Neighbors(n_jobs=1),

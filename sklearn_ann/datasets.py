@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Literal, overload
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 
@@ -23,9 +26,26 @@ article "Introduction to Facebook AI Similarity Search (Faiss)".
 """
 
 
+@overload
 def fetch_sentence_embeddings(
-    data_home=None, *, download_if_missing=True, return_X_y=False
-):
+    data_home: str | os.PathLike[str] | None = ...,
+    *,
+    download_if_missing: bool = ...,
+    return_X_y: Literal[False] = ...,
+) -> Bunch: ...
+@overload
+def fetch_sentence_embeddings(
+    data_home: str | os.PathLike[str] | None = ...,
+    *,
+    download_if_missing: bool = ...,
+    return_X_y: Literal[True],
+) -> tuple[NDArray[np.float32], NDArray[np.object_]]: ...
+def fetch_sentence_embeddings(
+    data_home: str | os.PathLike[str] | None = None,
+    *,
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+) -> Bunch | tuple[NDArray[np.float32], NDArray[np.object_]]:
     """Load the sentence embeddings 15K data set, downloading it if necessary.
 
     ================   =====================

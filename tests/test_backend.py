@@ -47,6 +47,38 @@ else:
     assert run_script(source, NUMBA_ENABLE_CUDASIM="0") in ("refused", "there is a GPU")
 
 
+_WITHOUT_CUDA = """
+import sys
+sys.modules["numba_cuda"] = None  # not installed
+import numpy as np
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
+
+X = np.random.default_rng(0).standard_normal((80, 4))
+lists = {"init": X[:2], "max_iter": 0, "device": "cpu"}
+codebooks = X[None, 2:18].astype(np.float32)
+for index in (
+    FlatL2Neighbors(device="cpu"),
+    IVFFlatNeighbors(**lists),
+    IVFPQNeighbors(codebooks=codebooks, **lists),
+):
+    expected = index.fit(X).reconstruct(range(80))
+    index.set_params(device="cuda")
+    found = index.reconstruct(range(80))
+    assert (found == expected).all() and (index.reconstruct(3) == expected[3]).all()
+    for call in (index.fit, index.partial_fit, index.kneighbors):
+        try:
+            call(X)
+        except ImportError as error:
+            assert "sklearn-ann-numba[cuda13]" in str(error), error
+            print("refused")
+"""
+
+
+def test_only_reconstruct_does_without_the_gpu_that_is_asked_for(run_script):
+    found = run_script(_WITHOUT_CUDA, NUMBA_ENABLE_CUDASIM="0")
+    assert found.split() == ["refused"] * 9
+
+
 def test_the_cpu_does_not_import_cuda(run_script):
     source = """
 import sys, numpy as np

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import NotFittedError
-from sklearn.utils._param_validation import InvalidParameterError
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
 
@@ -58,7 +57,7 @@ def index(request, dtype, rng):
     X = rng.standard_normal((50, 4)).astype(dtype)
     if request.param == "flat":
         return FlatL2Neighbors().fit(X)
-    return IVFFlatNeighbors(nprobe=2)._fit_lists(X, X[:5])
+    return IVFFlatNeighbors(nprobe=2, init=X[:5], max_iter=0).fit(X)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +254,7 @@ def test_bad_n_jobs(n_jobs, search, index, split_work):
 def test_fit_validates_the_parameters(parameters, method):
     (name,) = parameters
     message = f"The '{name}' parameter of FlatL2Neighbors must be"
-    with pytest.raises(InvalidParameterError, match=message):
+    with pytest.raises(ValueError, match=message):
         getattr(FlatL2Neighbors(**parameters), method)(np.eye(4))
 
 

@@ -22,6 +22,7 @@ from sklearn_ann import IVFFlatNeighbors, IVFPQNeighbors, _cpu
 from sklearn_ann._coarse_quantizer import (
     _split_into_empty,
     choose_nlist,
+    draw_start,
     draw_training_rows,
     train_centroids,
 )
@@ -29,8 +30,9 @@ from sklearn_ann.exceptions import FewTrainingRowsWarning, OutgrownListsWarning
 
 
 def train(X, nlist, max_iter=10, seed=0, n_threads=1, verbose=0):
-    arguments = max_iter, seed, _cpu, n_threads, verbose
-    return train_centroids(X, np.arange(len(X)), nlist, *arguments)[0]
+    rows = np.arange(len(X))
+    start = draw_start(X, rows, nlist, seed)
+    return train_centroids(X, rows, start, max_iter, _cpu, n_threads, verbose)[0]
 
 
 # -- the algorithm -------------------------------------------------------------------

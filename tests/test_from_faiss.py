@@ -1,8 +1,11 @@
 """Estimators made of indexes of Faiss find the same neighbours."""
 
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
 
 from sklearn_ann import (
     FlatL2Neighbors,
@@ -115,6 +118,24 @@ def test_other_vectors_can_be_given(ivf, flat, Q):
     assert_array_equal(from_faiss(flat, Q).reconstruct(range(70)), Q)
 
 
+def test_a_clone_or_another_fit_keeps_the_centroids(ivf, X, Q, rng):
+    estimator = from_faiss(ivf, nprobe=4)
+    assert (estimator.max_iter, estimator.n_iter_, estimator.nlist) == (0, 0, NLIST)
+    centroids = estimator.cluster_centers_
+    assert_array_equal(estimator.init, centroids, strict=True)
+    expected = estimator.kneighbors(Q)
+    for found, wanted in zip(
+        clone(estimator).fit(X).kneighbors(Q), expected, strict=True
+    ):
+        assert_array_equal(found, wanted)
+    others = rng.standard_normal((20, 12)).astype(np.float32)
+    estimator.fit(others)
+    assert_array_equal(estimator.cluster_centers_, centroids, strict=True)
+    assert_array_equal(estimator.reconstruct(range(20)), others)
+    estimator.set_params(max_iter=1).fit(X)
+    assert not np.array_equal(estimator.cluster_centers_, centroids)
+
+
 # -- codes ---------------------------------------------------------------------------
 
 
@@ -176,6 +197,40 @@ def test_rows_are_added_to_codes_with_the_same_codebooks(nbits, X, Q):
     assert_allclose(decoded, index.reconstruct_n(0, 3070), atol=1e-6)
 
 
+@pytest.mark.parametrize(("m", "nbits"), [(6, 8), (4, 5), (3, 4)])
+def test_codes_that_are_taken_over_are_those_of_a_fit(m, nbits, X, Q):
+    estimator = from_faiss(make_pq(X, m, nbits), n_jobs=1)
+    before = vars(estimator).copy()
+    again = clone(estimator).fit(X)
+    assert vars(again).keys() - before.keys() == {"reconstruction_error_"}
+    assert_array_equal(again.cluster_centers_, estimator.cluster_centers_, strict=True)
+    assert_array_equal(again.codebooks_, estimator.codebooks_, strict=True)
+    assert_array_equal(again.list_sizes_, estimator.list_sizes_)
+    # Here and there a row is halfway between two codewords in float32.
+    rows = np.arange(len(X))
+    is_same = again.reconstruct(rows) == estimator.reconstruct(rows)
+    assert is_same.all(axis=1).mean() > 0.99
+    # The array of the parameter is not that of the index.
+    estimator.init[:], estimator.codebooks[:] = 0, 0
+    assert estimator.cluster_centers_.any() and estimator.codebooks_.any()
+    loaded = pickle.loads(pickle.dumps(estimator))
+    for found, wanted in zip(
+        loaded.kneighbors(Q), estimator.kneighbors(Q), strict=True
+    ):
+        assert_array_equal(found, wanted)
+
+
+def test_parameters_are_checked_when_codes_are_taken_over(X):
+    index = make_pq(X, 6, 4)
+    for name, value in {"nprobe": 0, "n_jobs": "all", "verbose": "no"}.items():
+        with pytest.raises(ValueError, match=f"'{name}' parameter of IVFPQNeighbors"):
+            from_faiss(index, **{name: value})
+
+
+def test_codes_are_taken_over_without_the_gpu_that_searches_them(X):
+    assert from_faiss(make_pq(X, 6, 4), device="cuda:7").ntotal == 3000
+
+
 def test_vectors_can_be_given_for_codes(X, Q):
     index = make_pq(X, 6, 8)
     estimator = from_faiss(index, X, store_vectors=True, refine_factor=20, nprobe=25)
@@ -192,8 +247,8 @@ def test_codes_that_cannot_be_searched_are_refused(X):
     index = make_pq(X, 6, 4)
     with pytest.raises(ValueError, match="give the vectors to store as X"):
         from_faiss(index, store_vectors=True)
-    for name in ("nlist", "m", "nbits"):
-        with pytest.raises(TypeError, match=f"{name} is that of the index"):
+    for name in ("nlist", "m", "nbits", "init", "codebooks", "max_iter"):
+        with pytest.raises(TypeError, match=f"{name} comes from the index"):
             from_faiss(index, **{name: 4})
     with pytest.raises(ValueError, match=r"cosine.*fit IVFPQNeighbors"):
         from_faiss(index, metric="cosine")

@@ -88,7 +88,7 @@ def fit_lists(X):
     """All lists but one, which is empty: the exact answer, from the lists."""
     centroids = np.random.default_rng(0).integers(-500, 500, (5, 6)).astype(np.float64)
     centroids[2] = 1e5
-    index = IVFFlatNeighbors(nprobe=4)._fit_lists(X, centroids)
+    index = IVFFlatNeighbors(nprobe=4, init=centroids, max_iter=0).fit(X)
     assert (index.list_sizes_ > 0).tolist() == [True, True, False, True, True]
     return index
 

@@ -14,7 +14,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
-from sklearn_ann._interchange import as_like, device_for, library_of, to_host
+from sklearn_ann._interchange import Call, as_host_array, library_of
 
 IVF = {"nlist": 2, "nprobe": 1, "random_state": 0}
 ESTIMATORS = pytest.mark.parametrize(
@@ -91,6 +91,20 @@ def on_gpu(request, monkeypatch):
 
 
 @pytest.fixture
+def devices(monkeypatch):
+    """The devices that calls are made on from now on; no backend is looked for."""
+    devices = []
+    monkeypatch.setattr("sklearn_ann._interchange.get_backend", devices.append)
+    return devices
+
+
+def number_of(array):
+    """The GPU of one of the stand-ins."""
+    is_torch = isinstance(array, TorchTensor)
+    return array.device.index if is_torch else array.device.id
+
+
+@pytest.fixture
 def X(rng):
     return rng.standard_normal((100, 8))
 
@@ -110,7 +124,7 @@ def test_neighbors_come_back_to_the_gpu_of_the_queries(estimator, on_gpu, X):
     assert queries.n_copies == 2
     for array, wanted in zip((*found, only_ids), (*expected, expected[1]), strict=True):
         assert type(array) is on_gpu
-        assert device_for(array, None) == "cuda:1"
+        assert number_of(array) == 1
         assert_array_equal(array.array, wanted, strict=True)
 
 
@@ -189,10 +203,34 @@ def test_a_tensor_that_numpy_cannot_hold_is_an_error_that_says_what_to_do(on_gpu
         FlatL2Neighbors(device="cpu").fit(tensor)
 
 
-def test_none_is_the_gpu_of_the_array_and_another_device_wins(on_gpu, X):
-    assert device_for(on_gpu(X), None) == "cuda:1"
-    for device in ("cpu", "cuda", "cuda:0"):
-        assert device_for(on_gpu(X), device) == device
+def test_none_is_the_gpu_of_the_array_and_another_device_wins(on_gpu, devices, X):
+    for device in (None, "cpu", "cuda", "cuda:0"):
+        Call(on_gpu(X), device)
+    assert devices == ["cuda:1", "cpu", "cuda", "cuda:0"]
+
+
+def test_a_call_copies_its_input_once_and_only_its_input(on_gpu, devices, X):
+    given = on_gpu(X)
+    call = Call(given, None)
+    assert_array_equal(call.X, X, strict=True)
+    assert not np.shares_memory(call.X, X)
+    answer = call.give_back(X[:3])
+    assert (type(answer), number_of(answer)) == (on_gpu, 1)
+    assert given.n_copies == 1
+
+
+def test_centroids_and_codebooks_may_be_on_a_gpu(on_gpu, X):
+    index = IVFPQNeighbors(3, device="cpu", m=2, **IVF).fit(X)
+    given = IVFPQNeighbors(
+        3,
+        device="cpu",
+        nprobe=1,
+        init=on_gpu(index.cluster_centers_),
+        max_iter=0,
+        codebooks=on_gpu(index.codebooks_),
+    ).fit(X)
+    for array, wanted in zip(given.kneighbors(X), index.kneighbors(X), strict=True):
+        assert_array_equal(array, wanted)
 
 
 def test_a_tensor_on_the_host_is_like_any_array_there(on_gpu, X):
@@ -205,12 +243,14 @@ def test_a_tensor_on_the_host_is_like_any_array_there(on_gpu, X):
 @pytest.mark.parametrize(
     "X", [None, np.eye(2), [[1.0]], "text", np.matrix([[1.0]])], ids=type
 )
-def test_what_is_on_the_host_is_left_as_it_is(X):
+def test_what_is_on_the_host_is_left_as_it_is(devices, X):
     assert library_of(X) is None
-    assert to_host(X) is X
-    assert as_like(X, "answer") == "answer"
-    assert device_for(X, None) is None
-    assert device_for(X, "cuda:1") == "cuda:1"
+    assert as_host_array(X) is X
+    for device in (None, "cuda:1"):
+        call = Call(X, device)
+        assert call.X is X
+        assert call.give_back("answer") == "answer"
+    assert devices == [None, "cuda:1"]
 
 
 def test_real_tensors_on_the_host():

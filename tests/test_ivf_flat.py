@@ -8,7 +8,6 @@ import pytest
 import reference
 import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
-from sklearn.utils._param_validation import InvalidParameterError
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
 from sklearn_ann._backend import get_backend
@@ -21,7 +20,7 @@ NLIST = 12
 
 def fit_lists(X, centroids, **parameters):
     parameters = {"metric": "sqeuclidean", **parameters}
-    return IVFFlatNeighbors(**parameters)._fit_lists(X, centroids)
+    return IVFFlatNeighbors(init=centroids, max_iter=0, **parameters).fit(X)
 
 
 def lists_of_some_rows(X, rng, **parameters):
@@ -329,7 +328,8 @@ def test_bad_nprobe(nprobe, error, message, rng):
         {"nprobe": -1},
         {"nprobe": 2.5},
         {"nprobe": "many"},
-        {"max_iter": 0},
+        {"max_iter": -1},
+        {"init": "k-means++"},
         {"random_state": "seed"},
         {"memory": 3},
         {"verbose": "loud"},
@@ -340,7 +340,7 @@ def test_bad_nprobe(nprobe, error, message, rng):
 def test_fit_validates_the_parameters(parameters, method):
     (name,) = parameters
     message = f"The '{name}' parameter of IVFFlatNeighbors must be"
-    with pytest.raises(InvalidParameterError, match=message):
+    with pytest.raises(ValueError, match=message):
         getattr(IVFFlatNeighbors(**parameters), method)(np.eye(4))
 
 

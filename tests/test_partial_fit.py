@@ -8,7 +8,7 @@ import reference
 import vector_kinds
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
 
 
 def fit_flat(X, **parameters):
@@ -19,12 +19,36 @@ def fit_lists(X, **parameters):
     """Lists that do not depend on X, so that they are those of its first piece."""
     width = X.shape[1] + (parameters.get("metric") == "cosine")
     centroids = np.random.default_rng(0).standard_normal((9, width), np.float32)
-    index = IVFFlatNeighbors(nprobe=3, **parameters)
-    return index._fit_lists(X, centroids.astype(np.result_type(X, np.float32)))
+    index = IVFFlatNeighbors(nprobe=3, init=centroids, max_iter=0, **parameters)
+    return index.fit(X)
+
+
+def fit_codes(X, **parameters):
+    """Codes that do not depend on X either."""
+    rng = np.random.default_rng(0)
+    width = X.shape[1] + (parameters.get("metric") == "cosine")
+    centroids = rng.standard_normal((9, width), np.float32)
+    # Parts of one feature each, whatever the width.
+    codebooks = rng.standard_normal((width, 16, 1), np.float32)
+    index = IVFPQNeighbors(
+        nprobe=3,
+        init=centroids,
+        max_iter=0,
+        nbits=4,
+        codebooks=codebooks,
+        **parameters,
+    )
+    return index.fit(X)
+
+
+def fit_stored(X, **parameters):
+    return fit_codes(X, store_vectors=True, refine_factor=3, **parameters)
 
 
 FITS = pytest.mark.parametrize(
-    "fit", [fit_flat, fit_lists], ids=lambda fit: fit.__name__.removeprefix("fit_")
+    "fit",
+    [fit_flat, fit_lists, fit_codes, fit_stored],
+    ids=lambda fit: fit.__name__.removeprefix("fit_"),
 )
 
 
@@ -84,8 +108,10 @@ def test_pieces_of_every_kind_equal_the_oracle(kind, dtype, rng):
 def test_lists_of_every_kind_equal_the_oracle(kind, dtype, nprobe, rng):
     X, Q = vector_kinds.make(kind, dtype, rng, 700, 20, 6)
     centroids = X[rng.choice(100, 12)]
-    index = IVFFlatNeighbors(nprobe=nprobe, metric="sqeuclidean")
-    index._fit_lists(X[:100], centroids).partial_fit(X[100:350]).partial_fit(X[350:])
+    index = IVFFlatNeighbors(
+        nprobe=nprobe, init=centroids, max_iter=0, metric="sqeuclidean"
+    )
+    index.fit(X[:100]).partial_fit(X[100:350]).partial_fit(X[350:])
     found = index.kneighbors(Q, 10)
     expected = reference.ivf_knn(Q, X, centroids, nprobe, 10)
     reference.assert_same_neighbors(found, expected, Q, X)
@@ -154,7 +180,9 @@ def test_the_first_call_trains_the_lists_and_the_others_do_not(rng):
     trained = IVFFlatNeighbors(**parameters).fit(X[:200])
     index = IVFFlatNeighbors(**parameters).partial_fit(X[:200]).partial_fit(X[200:])
     assert_array_equal(index.cluster_centers_, trained.cluster_centers_)
-    expected = IVFFlatNeighbors(**parameters)._fit_lists(X, trained.cluster_centers_)
+    expected = IVFFlatNeighbors(
+        **parameters, init=trained.cluster_centers_, max_iter=0
+    ).fit(X)
     assert_same_answers(index, expected, X[:20], k=5)
     assert_array_equal(index.list_sizes_, expected.list_sizes_)
     assert index.imbalance_factor_ == expected.imbalance_factor_

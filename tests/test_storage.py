@@ -73,14 +73,15 @@ def test_arrays_start_at_a_cache_line(length):
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 64), (4, 3, 64, 4)])
-def test_only_empty_positions_of_new_panels_are_cleared(shape):
-    panels, terms = np.ones(shape, np.uint8), np.full(4 * 64, np.inf)
-    # Some of the old panel 0, all of panel 1, nothing of 2, some of 3.
-    terms[np.r_[10:64, 64:128, 192:200]] = [-np.inf, *[0] * 125]
-    clear_empty(panels, terms, 1)
-    is_kept = panels.reshape(4, 3, 64, -1).all(axis=(1, 3))
-    assert_array_equal(is_kept.sum(axis=1), [64, 64, 0, 8])
-    assert is_kept[3, :8].all()
+def test_only_empty_positions_are_cleared(shape):
+    codes, is_empty = np.ones(shape, np.uint8), np.ones(4 * 64, bool)
+    # Some of panel 0 is filled, all of panel 1, nothing of 2, some of 3.
+    is_empty[np.r_[10:64, 64:128, 192:200]] = False
+    clear_empty(codes, is_empty)
+    codes = codes.reshape(4, 3, 64, -1)
+    is_kept, is_cleared = codes.all(axis=(1, 3)), ~codes.any(axis=(1, 3))
+    assert_array_equal(is_kept.ravel(), ~is_empty)
+    assert_array_equal(is_cleared.ravel(), is_empty)
 
 
 def test_equal_fits_are_saved_as_equal_bytes(rng):

@@ -12,6 +12,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
+from sklearn_ann._backend import get_backend
 from sklearn_ann._cpu import _ivf_flat, _ivf_pq, _knn, _threads
 from sklearn_ann._cpu._threads import run_blocks
 
@@ -394,7 +395,7 @@ def test_searches_while_rows_are_added_see_one_index(make, rng):
 
 def test_a_search_for_more_rows_than_the_lists_hold_ends(X):
     index = IVFFlatNeighbors(nlist=2, nprobe=1, random_state=0).fit(X[:100])
-    backend, found = index._get_backend(), []
+    backend, found = get_backend(None), []
     search = threading.Thread(
         target=lambda: found.append(index._search(X[:3], 150, backend)), daemon=True
     )

@@ -108,8 +108,10 @@ def test_threads_and_batches_agree(kind, n_queries, rng, split_work):
 def test_lists_are_those_of_the_oracle(kind, nprobe, rng):
     X, Q = make(kind, np.float32, rng)
     centroids = X[rng.choice(N, 9)]
-    index = IVFFlatNeighbors(nprobe=nprobe, metric="sqeuclidean")
-    index._fit_lists(X[:300], centroids).partial_fit(X[300:330]).partial_fit(X[330:])
+    index = IVFFlatNeighbors(
+        nprobe=nprobe, init=centroids, max_iter=0, metric="sqeuclidean"
+    )
+    index.fit(X[:300]).partial_fit(X[300:330]).partial_fit(X[330:])
     for k in (1, 8, 40):
         found = index.kneighbors(Q, k)
         expected = reference.ivf_knn(Q, X, centroids, nprobe, k)
@@ -203,7 +205,7 @@ def test_of_identical_rows_the_first_are_measured(kind, k, rng):
 
 def test_of_identical_rows_in_lists_the_first_are_measured(rng):
     X, _ = make(half_zeros, np.float32, rng, n=3000)
-    index = IVFFlatNeighbors(nprobe=2)._fit_lists(X, X[:5])
+    index = IVFFlatNeighbors(nprobe=2, init=X[:5], max_iter=0).fit(X)
     assert_not_measured(index, is_late(X, 8), X[0] * 0 + 0.125, 5, "rows")
 
 

@@ -51,14 +51,15 @@ def test_k_means_uploads_its_rows_once(backend, monkeypatch, rng):
     )
     X, rows = rng.standard_normal((70, 3)), np.arange(0, 60, 2)
     n_before = len(_image._images)
-    args = X, rows, 4, 5, 0
-    found, n_iter = train_centroids(*args, backend, 1, 0)
+    start = X[rows[:4]]
+    found, n_iter = train_centroids(X, rows, start, 5, backend, 1, 0)
     assert n_iter > 1
     assert shapes.count((30, 3)) == 1
-    assert_array_equal(found, train_centroids(*args, _cpu, 1, 0)[0], strict=True)
+    expected, _ = train_centroids(X, rows, start, 5, _cpu, 1, 0)
+    assert_array_equal(found, expected, strict=True)
     # Other vectors for the same rows are not taken for them.
     index = build_flat_index(found, _cpu, 1)
     sqdists = backend.assign(X + 1, rows, index, 1)[1]
     assert_array_equal(sqdists, _cpu.assign(X + 1, rows, index, 1)[1])
-    del rows, args, index
+    del rows, index
     assert len(_image._images) == n_before

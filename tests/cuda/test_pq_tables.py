@@ -68,8 +68,10 @@ def test_rounding_of_entries_can_reach_its_share_of_the_error():
     m, codebooks = 20, np.resize([-1.0, 1.0], (20, 256, 1)).astype(np.float32)
     rows = np.vstack([np.ones((1, m)), -np.ones((1, m)), np.resize([-1, 1], (68, m))])
     centroids = np.full((1, m), 0.5)
-    estimator = IVFPQNeighbors(m=m, n_jobs=1)
-    index = estimator._fit_lists(centroids + rows, centroids, codebooks)._index
+    estimator = IVFPQNeighbors(
+        init=centroids, max_iter=0, m=m, codebooks=codebooks, n_jobs=1
+    )
+    index = estimator.fit(centroids + rows)._index
     Q = centroids - (0.5 + 2.0**-12)
     off, errors = errors_of_values(index, np.repeat(Q, 4, axis=0))
     assert_array_equal(off.max(axis=1), m * 2.0**-11)
