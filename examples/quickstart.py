@@ -5,9 +5,10 @@ vector back, and compare the time with scikit-learn's brute force::
 
     python examples/quickstart.py
 
-The embeddings (43 MiB) are downloaded once, into scikit-learn's data folder. Another
-folder is named by ``--data-home``, or by the environment variable ``SCIKIT_LEARN_DATA``.
-Without a network the handwritten digits that scikit-learn ships take their place.
+The embeddings (43 MiB) are downloaded once, into scikit-learn's data folder. To use
+another folder, name it with ``--data-home`` or in the environment variable
+``SCIKIT_LEARN_DATA``. Without a network the handwritten digits that scikit-learn ships
+take their place.
 """
 
 import argparse
