@@ -14,20 +14,19 @@ and at its end what each stage costs and what it finds.
 # The sentences
 # -------------
 #
-# The vectors (43 MiB) are downloaded once into scikit-learn's data folder. Those in a
-# folder ``shared/data`` beside the repository are found without. Where there are
-# neither files nor a network, groups of random vectors take their place: everything
-# below runs, but the numbers are not those of the article.
+# The vectors (43 MiB) are downloaded once into scikit-learn's data folder, which the
+# environment variable ``SCIKIT_LEARN_DATA`` can name. Where there are neither files nor
+# a network, pieces of a photograph that scikit-learn ships take their place, 14,504 of
+# 768 features each: everything below runs, but the comments speak of the sentences.
 
 import copy
 import pickle
 import time
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.base import clone
-from sklearn.datasets import make_blobs
+from sklearn.datasets import load_sample_image
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
 from sklearn_ann.datasets import fetch_sentence_embeddings
@@ -35,14 +34,23 @@ from sklearn_ann.datasets import fetch_sentence_embeddings
 
 def load():
     """Vectors, and a text for each."""
-    beside = [Path("../shared/data"), Path("../../shared/data")]
-    home = next((folder for folder in beside if folder.is_dir()), None)
     try:
-        return fetch_sentence_embeddings(home, return_X_y=True)
+        return fetch_sentence_embeddings(return_X_y=True)
     except (OSError, ImportError) as error:
-        print(f"No sentence embeddings: {error}")
-        X, groups = make_blobs(14_504, 768, centers=500, random_state=0)
-        return X.astype(np.float32), [f"a vector of group {group}" for group in groups]
+        print(error)
+        print("Falling back to data that scikit-learn ships: pieces of a photograph.")
+        return pieces_of_a_photograph(14_504)
+
+
+def pieces_of_a_photograph(n):
+    """Some squares of 16 x 16 pixels, with three colors: 768 features."""
+    image = load_sample_image("china.jpg")
+    squares = np.lib.stride_tricks.sliding_window_view(image, (16, 16, 3))[:, :, 0]
+    rng = np.random.default_rng(0)
+    places = rng.choice(squares[:, :, 0, 0, 0].size, n, replace=False)
+    rows, columns = np.unravel_index(places, squares.shape[:2])
+    names = [f"row {i}, column {j}" for i, j in zip(rows, columns, strict=True)]
+    return squares[rows, columns].reshape(n, -1).astype(np.float32), names
 
 
 X, sentences = load()

@@ -5,16 +5,15 @@ vector back, and compare the time with scikit-learn's brute force::
 
     python examples/quickstart.py
 
-The embeddings (43 MiB) are downloaded once into scikit-learn's data folder. A folder
-that has them already is named by ``--data-home``; one called ``shared/data`` beside the
-checkout is found without. Without a network the handwritten digits that scikit-learn
-ships take their place.
+The embeddings (43 MiB) are downloaded once, into scikit-learn's data folder. To use
+another folder, name it with ``--data-home`` or in the environment variable
+``SCIKIT_LEARN_DATA``. Without a network the handwritten digits that scikit-learn ships
+take their place.
 """
 
 import argparse
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -28,14 +27,11 @@ FOOTBALL = 4586  # the row of the article: football players running in the field
 
 def load(data_home):
     """Vectors, a text for each, and the row to ask for."""
-    beside = Path(__file__).resolve().parents[2] / "shared" / "data"
-    if data_home is None and beside.is_dir():
-        data_home = beside
     try:
         dataset = fetch_sentence_embeddings(data_home)
     except (OSError, ImportError) as error:
-        print(f"No sentence embeddings: {error}")
-        print("Using the handwritten digits of scikit-learn instead.\n")
+        print(error)
+        print("\nFalling back to data that scikit-learn ships: images of digits.\n")
         digits = load_digits()
         texts = [f"an image of the digit {label}" for label in digits.target]
         return digits.data.astype(np.float32), texts, 0
@@ -55,7 +51,7 @@ def median_ms(search, repeat):
 
 def main():
     parser = argparse.ArgumentParser(description="Search sentence embeddings.")
-    parser.add_argument("--data-home", help="folder of data sets")
+    parser.add_argument("--data-home", help="folder of data sets, else scikit-learn's")
     X, texts, row = load(parser.parse_args().data_home)
 
     start = time.perf_counter()

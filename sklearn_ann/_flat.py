@@ -32,9 +32,10 @@ class FlatL2Neighbors(NeighborsBase):
         What `transform` returns: distances to ``n_neighbors + 1`` neighbours, or ones
         at `n_neighbors`, as scikit-learn's ``KNeighborsTransformer``.
     device : {'cpu', 'cuda', 'cuda:N', None}, default=None
-        Where to fit and search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda').
-        None is where X is: an array on a GPU is searched there, any other, and no X, on
-        the CPU. Answers do not depend on it. Read at search time.
+        Where to fit and search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda'),
+        which is experimental. None is where X is: an array on a GPU is searched there,
+        any other, and no X, on the CPU. Answers do not depend on it. Read at search
+        time.
     n_jobs : int, default=None
         Threads of a search. None or -1 for all usable cores (fewer in joblib's
         workers), 1 for the calling thread only. Small searches use one thread. Answers

@@ -16,6 +16,8 @@ __all__ = ["fetch_sentence_embeddings"]
 _FOLDER = "sentence_embeddings_15K"
 _BASE_URL = f"https://raw.githubusercontent.com/jamescalam/data/main/{_FOLDER}/"
 _N_PARTS = 57
+# Seconds to connect, so that a machine without a network learns it soon, and to read.
+_TIMEOUT = (5, 30)
 _REGISTRY = Path(__file__).with_name("_sentence_embeddings_sha256.txt")
 
 _DESCRIPTION = """\
@@ -125,10 +127,11 @@ def _download(folder, names):
     repository.load_registry(_REGISTRY)
     for name in tqdm(names, desc="sentence embeddings", unit="file"):
         try:
-            repository.fetch(name, downloader=pooch.HTTPDownloader(timeout=30))
+            downloader = pooch.HTTPDownloader(timeout=_TIMEOUT)
+            repository.fetch(name, downloader=downloader)
         except OSError as error:
             raise OSError(
-                f"Could not download {_BASE_URL}{name}: {error}. If you have the "
-                f"files, put them into {folder}, or pass the folder above theirs as "
-                "data_home."
+                f"Could not download {_BASE_URL}{name}. If you have the files, put "
+                f"them into {folder}, or pass the folder above that one as data_home. "
+                f"The reason: {error}"
             ) from error

@@ -45,15 +45,12 @@ def split_work(monkeypatch):
 
 @pytest.fixture(scope="session")
 def data_folder():
-    """The folder of the data sets that are too large to come with the repository."""
-    home = Path(os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data"))
-    folders = [home.expanduser(), Path(__file__).parents[2] / "shared" / "data"]
-    for folder in folders:
-        if (folder / "sentence_embeddings_15K").is_dir():
-            return folder
-    return pytest.skip(
-        f"no sentence_embeddings_15K in {' or '.join(map(str, folders))}"
-    )
+    """Scikit-learn's data folder, if it has the data sets too large to be shipped."""
+    home = os.environ.get("SCIKIT_LEARN_DATA", "~/scikit_learn_data")
+    folder = Path(home).expanduser()
+    if not (folder / "sentence_embeddings_15K").is_dir():
+        pytest.skip(f"no sentence_embeddings_15K in {folder}: see SCIKIT_LEARN_DATA")
+    return folder
 
 
 @pytest.fixture

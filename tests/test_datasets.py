@@ -103,6 +103,26 @@ def test_a_failed_download_names_url_and_folder(download_from_stored, stored, tm
     assert str(tmp_path / "home" / FOLDER) in str(info.value)
 
 
+def test_an_unreachable_host_is_an_error_at_once(few_parts, tmp_path, monkeypatch):
+    pooch = pytest.importorskip("pooch", reason="downloading needs pooch")
+    pytest.importorskip("tqdm", reason="downloading needs tqdm")
+    downloader, timeouts = pooch.HTTPDownloader, []
+
+    def record(timeout):
+        timeouts.append(timeout)
+        return downloader(timeout=timeout)
+
+    # Nothing answers at this port, and no proxy is asked.
+    monkeypatch.setattr(datasets, "_BASE_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(pooch, "HTTPDownloader", record)
+    with pytest.raises(OSError, match=r"http://127\.0\.0\.1:9/embeddings_0\.npy"):
+        fetch_sentence_embeddings(tmp_path)
+    # A network that drops what is sent to it costs seconds, once.
+    ((connect, read),) = timeouts
+    assert connect <= 5 < read
+
+
 def test_a_file_that_was_tampered_with_is_refused(
     download_from_stored, stored, tmp_path
 ):
