@@ -148,7 +148,8 @@ def collect(
 ):
     """Bring the candidates of some queries up to date with some panels."""
     dots = np.empty((TILE, PANEL), np.int32)
-    at, most = 0, len(exact) - PANEL
+    # No literal 0, for which Numba would compile the filter a second time.
+    at, most = np.int64(0), len(exact) - PANEL
     while at < len(panels):
         at = filter_panels(panels, at, members, codes, biases, block, index, k, dots)
         if shrink_sq8(block, members, k, index.error_ratio):
