@@ -157,8 +157,7 @@ def test_the_errors_are_those_of_arrays_on_the_host(make_bad, message, data):
 def test_none_is_the_gpu_of_the_array(data, monkeypatch):
     X, Q = data
     index = FlatL2Neighbors(3).fit(X)
-    for module in (_cuda, _compat):
-        monkeypatch.setattr(module, "gpu_of", lambda array: 999)
+    monkeypatch.setattr("sklearn_ann._cuda.gpu_of", lambda array: 999)
     with pytest.raises(RuntimeError, match="device='cuda:999' does not exist"):
         index.kneighbors(OnGpu(Q))
 
