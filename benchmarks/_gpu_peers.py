@@ -6,15 +6,13 @@ is an ImportError whose text is recorded.
 """
 
 import importlib
-import statistics
-import time
 
-import numpy as np
-from _gpu_data import K, data_sets, farthest_sqdists, recall
+from _harness import seconds_of
 
-# Rows that torch multiplies with at a time, and candidates that it measures again.
+# Rows that torch multiplies with at a time, and candidates that it measures again for
+# each neighbour.
 _CHUNK = 2**17
-_REFINED = 4 * K
+_REFINED = 4
 
 
 def peers(run):
@@ -22,42 +20,21 @@ def peers(run):
     if run.options.sim:
         yield from ({"peer": name, "skipped": "simulated"} for name in PEERS)
         return
-    for data, X, Q in data_sets(run):
-        farthest = farthest_sqdists(X, Q)
+    for data, X, Q in run.data_sets():
+        farthest = run.farthest(X, Q)
         for name, build in PEERS.items():
             if run.is_late:
                 yield {"peer": run.STOPPED}
                 return
             case = {"peer": name, "data": data}
             try:
-                start = time.perf_counter()
-                search = build(run, X)
-                fit_ms = 1e3 * (time.perf_counter() - start)
-                for batch in run.batches:
-                    queries = Q[:batch]
-                    ids = np.asarray(search(queries))
-                    seconds = seconds_of(lambda s=search, q=queries: s(q), run.rounds)
-                    yield {
-                        **case,
-                        "build, ms": fit_ms,
-                        "batch": batch,
-                        "ms": 1e3 * seconds,
-                        "queries/s": batch / seconds,
-                        "recall": recall(X, queries, ids, farthest[:batch]),
-                    }
+                seconds, search = seconds_of(lambda b=build, X=X: b(run, X))
+                case["build, ms"] = 1e3 * seconds
+                for row in run.time_search(search, X, Q, farthest):
+                    yield {**case, **row}
             except Exception as error:
                 # A peer that fails is no failure of ours.
                 yield {**case, "skipped": f"{type(error).__name__}: {error}"}
-
-
-def seconds_of(call, rounds):
-    """The median time of a call that ends on the host."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 # -- torch ---------------------------------------------------------------------------
@@ -75,12 +52,12 @@ def _torch(precision):
         def search(Q):
             queries = torch.from_numpy(Q).cuda()
             if halves is not None:
-                n_found = min(_REFINED, len(X))
+                n_found = min(_REFINED * run.k, len(X))
                 ids = _torch_nearest(torch, queries.bfloat16(), halves, norms, n_found)
-                return _torch_refine(torch, queries, rows, ids).cpu()
+                return _torch_refine(torch, queries, rows, ids, run.k).cpu()
             torch.backends.cuda.matmul.allow_tf32 = precision == "TF32"
             try:
-                return _torch_nearest(torch, queries, rows, norms, K).cpu()
+                return _torch_nearest(torch, queries, rows, norms, run.k).cpu()
             finally:
                 torch.backends.cuda.matmul.allow_tf32 = False
 
@@ -109,12 +86,12 @@ def _torch_nearest(torch, Q, X, norms, k):
     return best[1]
 
 
-def _torch_refine(torch, Q, X, ids):
+def _torch_refine(torch, Q, X, ids, k):
     """The nearest of some rows, by their differences in float32."""
     sqdists = torch.stack(
         [(X[column] - Q).square().sum(1) for column in ids.T.unbind(0)], 1
     )
-    return ids.gather(1, sqdists.topk(K, largest=False).indices)
+    return ids.gather(1, sqdists.topk(k, largest=False).indices)
 
 
 # -- cuVS ----------------------------------------------------------------------------
@@ -136,7 +113,7 @@ def _cuvs(kind):
             more = (module.SearchParams(n_probes=run.nprobe),)
 
         def search(Q):
-            _, ids = module.search(*more, index, cuda.to_device(Q), K)
+            _, ids = module.search(*more, index, cuda.to_device(Q), run.k)
             return cuda.as_cuda_array(ids).copy_to_host()
 
         # The index of brute_force refers to the rows.
@@ -166,7 +143,7 @@ def _faiss(kind):
         index.add(X)
 
         def search(Q):
-            return index.search(Q, K)[1]
+            return index.search(Q, run.k)[1]
 
         # The index refers to them.
         search.resources = resources

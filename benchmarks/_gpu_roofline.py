@@ -12,7 +12,6 @@ from contextlib import ExitStack, contextmanager
 from unittest.mock import patch
 
 import numpy as np
-from _gpu_data import K, data_sets
 
 NO_CLOCK = "the simulator has no clock"
 
@@ -86,7 +85,7 @@ def kernels(run):
     """The filters alone, against the ceilings of reading and of what they compute."""
     device = _Device(run)
     measured = {row["what"]: row.get("value") for row in run.rows_of(ceilings)}
-    for name, X, Q in data_sets(run):
+    for name, X, Q in run.data_sets():
         for estimator, kinds, variant in _fitted(run, X):
             for batch in run.batches:
                 if run.is_late:
@@ -107,15 +106,15 @@ def _fitted(run, X):
     from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
     from sklearn_ann._cuda import _pq_filter
 
-    flat = FlatL2Neighbors(K, device="cuda").fit(X)
+    flat = FlatL2Neighbors(run.k, device="cuda").fit(X)
     yield flat, ("filter_few", "filter_many"), {}
     # They also search the centroids, with the other two.
     params = {"nlist": run.nlist_for(X), "nprobe": run.nprobe, "random_state": 0}
     params = {"device": "cuda", "max_iter": 2, **params}
-    lists = IVFFlatNeighbors(K, **params).fit(X)
+    lists = IVFFlatNeighbors(run.k, **params).fit(X)
     yield lists, ("filter_chains", "filter_lists"), {}
     parts = {"nbits": 4, "m": 2} if run.options.sim else {"nbits": 8}
-    codes = IVFPQNeighbors(K, **params, **parts).fit(X)
+    codes = IVFPQNeighbors(run.k, **params, **parts).fit(X)
     for dtype, most in (("float32", X.shape[1]), ("float16", 0)):
         # Whatever would be taken for so many parts.
         with patch.object(_pq_filter, "MOST_FLOATS", most):

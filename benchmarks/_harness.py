@@ -1,11 +1,33 @@
-"""Workers that run one peer each, and the clock that asks them in turn."""
+"""Peers in processes of their own, and the clock that asks them in turn.
 
+What makes a comparison fair:
+
+- All peers have the same rows, the same queries and the same number of threads. Their
+  answers are checked, and recall stands beside each time.
+- Each peer runs in a process of its own. Several OpenBLAS and OpenMP runtimes in one
+  process disturb each other, and some of their settings are read at the start only.
+- Each peer has its best settings. What calls a BLAS runs with every kind of kernels
+  that the processor has: an old OpenBLAS does not know a new processor and selects the
+  kernels of a much older one. A ratio is to the fastest of these processes.
+- Environment variables that would change a peer do not reach it.
+- The peers take turns, round by round: what disturbs the machine disturbs all of them.
+  A round begins when the machine is idle, warms the peer up, and counts with the median
+  of its calls. A peer counts with the first quartile of its rounds: noise only adds,
+  and a shared machine may slow half of the rounds of one peer and none of another.
+- Single queries are different ones in a loop: a query that is repeated finds its lists
+  in the cache.
+- Compiling is not searching: the first call is measured apart.
+"""
+
+import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
@@ -16,26 +38,25 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 _START = time.perf_counter()
 
-# A measurement begins after this many seconds with nothing at work: threads of OpenMP
-# and OpenBLAS spin for a while after a call, and one busy core of two makes some peers
-# five times slower. After so many attempts it begins anyway, and that is reported.
+# A round begins after this many seconds with nothing at work: threads of OpenMP and
+# OpenBLAS spin for a while after a call, and one busy core of two makes some peers five
+# times slower. After so many attempts it begins anyway, and that is reported.
 _SETTLE = 0.05
-ATTEMPTS = 100
+_ATTEMPTS = 100
 
-# A request repeats a fast call until this many seconds are filled.
+# A round repeats a fast call until this many seconds are filled.
 _FILL = 0.005
 _MAX_LOOPS = 100
 
-# Calls longer than the first are not warmed up before each measurement, calls longer
-# than the second are measured three times only.
-_SLOW, _VERY_SLOW = 0.2, 2.0
+# A round of single queries has as many, or few where a call takes so many seconds.
+_SLOW_SINGLE, _FEW_SINGLES = 0.01, 10
 
-# Seconds for one peer and one line of a table, after which five measurements do.
-_BUDGET = 20.0
+# Calls longer than the first are not warmed up before each round, calls longer than the
+# second are measured three times only.
+_SLOW, _VERY_SLOW = 0.2, 2.0
 
 # Variables that would change a peer.
 _DROPPED = ("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "FAISS_", "NUMBA_CPU_")
-
 
 # The tiers of processors that this one is not. The name alone would leave Numba with
 # the features of this one.
@@ -47,17 +68,32 @@ TIERS = {
 }
 
 
-class PeerProcess(NamedTuple):
-    """How to start a peer: ``module:class``, environment variables, and arguments."""
-
-    peer: str
-    environment: dict = {}
-    arguments: tuple = ()
-
-
 def log(text):
     """Progress, apart from the results; with the seconds since the start."""
     print(f"{time.perf_counter() - _START:7.1f} {text}", file=sys.stderr, flush=True)
+
+
+def seconds_of(call):
+    """Seconds of a call, and what it returns."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+def median_seconds(call, n_rounds):
+    """Median seconds of a call that is repeated."""
+    return median(seconds_of(call)[0] for _ in range(n_rounds))
+
+
+# -- processes -----------------------------------------------------------------------
+
+
+class PeerProcess(NamedTuple):
+    """How to start a peer: its class in ``_peers.py``, its arguments, its variables."""
+
+    peer: str
+    arguments: dict = {}
+    environment: dict = {}
 
 
 def clean_environment(changes):
@@ -71,10 +107,7 @@ def clean_environment(changes):
 
 
 def blas_settings():
-    """Environments for OpenBLAS: the kernels it selects itself, AVX2 and AVX-512 ones.
-
-    An old OpenBLAS does not know a new processor and selects kernels of one much older.
-    """
+    """Environments for OpenBLAS: kernels that it selects, AVX2 and AVX-512 ones."""
     settings = {"default": {}}
     info = Path("/proc/cpuinfo")
     flags = info.read_text() if info.exists() else ""
@@ -84,17 +117,21 @@ def blas_settings():
     return settings
 
 
-def on_each_blas(name, peer):
+# The widest kernels: a peer that does not run with all settings has these.
+WIDEST = list(blas_settings().values())[-1]
+
+
+def on_each_blas(name, peer, **arguments):
     """Processes of one peer, by name, for each of these settings."""
     return {
-        f"{name} ({setting} BLAS)": PeerProcess(peer, environment)
+        f"{name} ({setting} BLAS)": PeerProcess(peer, arguments, environment)
         for setting, environment in blas_settings().items()
     }
 
 
-def faiss_index(key, environment):
-    """A process with an index that Faiss's index_factory makes of a key."""
-    return PeerProcess("_ivf_peers:FaissFactory", environment, (key,))
+def faiss_index(key):
+    """An index of Faiss with the widest kernels, by its key in index_factory."""
+    return PeerProcess("Faiss", {"key": key}, WIDEST)
 
 
 class Worker:
@@ -102,9 +139,8 @@ class Worker:
 
     def __init__(self, start):
         self.peer = start.peer
-        script = Path(__file__).with_name("_worker.py")
         self.process = subprocess.Popen(
-            [sys.executable, script, start.peer, *map(str, start.arguments)],
+            [sys.executable, __file__, start.peer, json.dumps(start.arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=clean_environment(start.environment),
@@ -145,30 +181,24 @@ class Tuned:
 
 
 @contextmanager
-def start_workers(peers, data, k, **arrays):
-    """Workers by name, each with an index of the data set; ended at the end.
+def start_workers(peers, arrays, k):
+    """Workers by name, each with an index of the rows; ended at the end.
 
-    They find further arrays in their folder as files ``NAME.npy``.
+    They find `arrays`, among them X and Q, in their folder as files ``NAME.npy``.
     """
     with ExitStack() as stack:
         workers = {}
         with tempfile.TemporaryDirectory() as folder:
-            for name, array in {"X": data.X, "Q": data.Q, **arrays}.items():
+            for name, array in arrays.items():
                 np.save(Path(folder) / f"{name}.npy", array)
             for name, start in peers.items():
-                log(f"{data.name}: building {name}")
+                log(f"building {name}")
                 workers[name] = stack.enter_context(Worker(start))
                 workers[name].ask("prepare", folder, k)
         yield workers
 
 
-def describe(peers):
-    """What each peer runs on: version, SIMD level, BLAS."""
-    descriptions = {}
-    for name, start in peers.items():
-        with Worker(start) as worker:
-            descriptions[name] = worker.ask("describe")
-    return descriptions
+# -- the clock -----------------------------------------------------------------------
 
 
 class Timing:
@@ -176,95 +206,61 @@ class Timing:
 
     def __init__(self):
         self.rounds = []  # median seconds of each round
-        self.answers = []  # (number of the first query, ids) of each round
-        self.n_calls = 0
+        self.answers = {}  # ids by the number of the first query
         self.n_disturbed = 0
         self.spent = 0.0
 
     @property
     def seconds(self):
-        # Noise only adds. On a machine shared with others it may take half of the
-        # rounds, all peers by the same factor: a median would compare a peer that had
-        # it with one that had not.
-        return np.percentile(self.rounds, 25)
-
-    def add(self, seconds, first, ids):
-        self.rounds.append(median(seconds))
-        self.answers.append((first, ids))
-        self.n_calls += len(seconds)
-        self.spent += sum(seconds)
+        return float(np.percentile(self.rounds, 25))
 
     def is_enough(self, n_rounds, budget):
-        if len(self.rounds) >= 3 and self.seconds > _VERY_SLOW:
-            return True
         if self.spent > budget:
-            n_rounds = min(n_rounds, 5)
+            n_rounds = 3 if self.seconds > _VERY_SLOW else 5
         return len(self.rounds) >= n_rounds
 
-    def as_dict(self):
-        return {
-            "seconds": self.seconds,
-            "median_round": median(self.rounds),
-            "fastest_round": min(self.rounds),
-            "slowest_round": max(self.rounds),
-            "rounds": len(self.rounds),
-            "calls": self.n_calls,
-            "disturbed_rounds": self.n_disturbed,
-        }
 
-
-def measure(
-    workers,
-    nq,
-    n_threads,
-    n_queries,
-    *,
-    quick=False,
-    loops=None,
-    n_singles=None,
-    budget=_BUDGET,
-):
-    """Time a batch of `nq` queries on all workers, in turn.
+def measure(workers, nq, n_threads, n_queries, budget, quick=False):
+    """Time searches for `nq` of `n_queries` queries on all workers, in turn.
 
     Every round takes other queries where there are enough, the same for all peers. A
-    round repeats a call shorter than a few milliseconds, `loops` times if given, and
-    counts with the median. With `n_singles` a round is a call for each of so many
-    queries, one at a time, instead of the same query again.
-
-    Returns
-    -------
-    timings : dict of Timing, by name of the worker
+    round of batches repeats a call shorter than a few milliseconds. A round of single
+    queries is a call for each of some. After `budget` seconds for one peer five rounds
+    do. Returns a `Timing` for each name of a worker.
     """
-    n_rounds = 2 if quick else 10 if n_singles else 30 if nq == 1 else 7
-    span = n_singles or nq
+    n_rounds = 2 if quick else 10 if nq == 1 else 7
     timings = {name: Timing() for name in workers}
     last = {}
     for name, worker in workers.items():
         worker.ask("set_threads", n_threads)
-        last[name] = worker.ask("time", 0, nq, 1, False)[0][-1]
+        last[name] = worker.ask("time", [(0, nq)], False)[0][0]
+    # All peers get the same single queries, fewer where one of them is slow.
+    n_singles = _MAX_LOOPS if max(last.values()) < _SLOW_SINGLE else _FEW_SINGLES
+    span = n_singles if nq == 1 else nq
     waiting, n_done = list(workers), 0
     while waiting:
         first = n_done * span % (n_queries - span + 1)
         for name in waiting:
-            fill = int(min(max(_FILL / last[name], 1), _MAX_LOOPS))
-            timings[name].n_disturbed += not settle(1 if quick else ATTEMPTS)
-            warm_up = last[name] < _SLOW
-            request = "time", first, nq, loops or fill, warm_up
-            if n_singles:
-                request = "time_singles", first, n_singles
-            seconds, ids = workers[name].ask(*request)
-            timings[name].add(seconds, first, ids)
+            timing = timings[name]
+            loops = int(min(max(_FILL / last[name], 1), _MAX_LOOPS))
+            calls = [(first, first + nq)] * loops
+            if nq == 1:
+                calls = [(i, i + 1) for i in range(first, first + n_singles)]
+            timing.n_disturbed += not settle(quick)
+            is_slow = last[name] >= _SLOW
+            seconds, ids = workers[name].ask("time", calls, not is_slow)
             last[name] = median(seconds)
+            timing.rounds.append(last[name])
+            timing.answers[first] = ids
+            timing.spent += sum(seconds)
         n_done += 1
-        waiting = [
-            name for name in waiting if not timings[name].is_enough(n_rounds, budget)
-        ]
+        waiting = [x for x in waiting if not timings[x].is_enough(n_rounds, budget)]
     return timings
 
 
-def settle(n_attempts):
+def settle(quick=False):
     """Wait until the machine is idle; whether it was at last."""
-    for _ in range(n_attempts):
+    for _ in range(1 if quick else _ATTEMPTS):
         before = _busy_ticks()
         time.sleep(_SETTLE)
         if _busy_ticks() - before <= 1:
@@ -280,3 +276,32 @@ def _busy_ticks():
     ticks = [int(word) for word in statistics.read_text().split()[1:9]]
     _user, _nice, _system, idle, waiting, *_ = ticks
     return sum(ticks) - idle - waiting
+
+
+# -- a worker's side -----------------------------------------------------------------
+
+
+def _serve():
+    """Obey the requests that arrive on stdin."""
+    import _peers
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not end up among the replies
+    name, arguments = sys.argv[1:]
+    peer = getattr(_peers, name)(**json.loads(arguments))
+    while True:
+        try:
+            method, args = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            reply = True, getattr(peer, method)(*args)
+        except Exception:
+            reply = False, traceback.format_exc()
+        pickle.dump(reply, replies)
+        replies.flush()
+
+
+if __name__ == "__main__":
+    _serve()

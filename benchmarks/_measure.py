@@ -1,0 +1,346 @@
+"""A run, and its sections: what is measured of a subject.
+
+A subject is a module with the cases and the peers of an estimator: ``_flat.py``,
+``_ivf_flat.py`` and ``_ivf_pq.py``. A section adds rows to the tables of a run.
+"""
+
+from collections import defaultdict
+from contextlib import contextmanager
+from importlib.util import find_spec
+from statistics import mean, median
+from typing import NamedTuple
+
+import _peers
+import numpy as np
+from _data import DataSet, exact_neighbors, load, recall
+from _harness import (
+    TIERS,
+    PeerProcess,
+    Tuned,
+    faiss_index,
+    log,
+    measure,
+    settle,
+    start_workers,
+)
+
+from sklearn_ann import FlatL2Neighbors
+
+K = 10
+N_QUERIES = 1000
+
+# The recall that the fastest settings of a curve must have.
+RECALL = 0.95
+
+# What a curve tries: lists, and how often a neighbour is measured again.
+_NPROBES = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_FACTORS = (1, 2, 4, 8, 16)
+
+# Seconds for one peer and one line of a table, after which five rounds do.
+_BUDGET, _CURVE_BUDGET = 10.0, 1.0
+
+# Distances are equal that differ by less than so many units in the last place of the
+# square of |q| + |y| in float32: Faiss adds up parts as large.
+_UNITS = 8
+
+
+class Case(NamedTuple):
+    """Rows and queries, the sizes of the index, and what the peers get of it."""
+
+    data: DataSet
+    sizes: dict = {}
+    arrays: dict = {}
+
+    @property
+    def about(self):
+        return {"data": self.data.name, **self.sizes}
+
+
+class Run:
+    """The options of a run, what it has loaded, and the rows of its tables."""
+
+    def __init__(self, options):
+        self.quick, self._data_home = options.quick, options.data_home
+        self._names = options.data and options.data.split(",")
+        self.tables, self.failures, self.processes = defaultdict(list), [], {}
+        self._cache = {}
+        self._n_rounds = self._n_disturbed = 0
+
+    def once(self, key, make, *args):
+        """What does not change during the run."""
+        if key not in self._cache:
+            self._cache[key] = make(*args)
+        return self._cache[key]
+
+    def data_sets(self, names, n_queries=N_QUERIES):
+        """Those of some data sets that are wanted and there; in a quick run "tiny"."""
+        for name in names:
+            is_named = name in self._names if self._names else name != "tiny"
+            if name == "tiny" if self.quick else is_named:
+                arguments = name, self._data_home, n_queries
+                data = self.once(arguments, _load, *arguments)
+                if data is not None:
+                    yield data
+
+    @contextmanager
+    def start(self, peers, case):
+        """Workers for those of the peers whose library is installed."""
+        arrays = {"X": case.data.X, "Q": case.data.Q, **case.arrays}
+        with start_workers(installed(peers), arrays, K) as workers:
+            for name, worker in workers.items():
+                self.processes.setdefault(name, worker.ask("describe"))
+            yield workers
+
+    def measure(self, workers, nq, n_threads, budget=_BUDGET):
+        n_queries = max(nq, N_QUERIES)
+        timings = measure(workers, nq, n_threads, n_queries, budget, self.quick)
+        self._n_rounds += sum(len(timing.rounds) for timing in timings.values())
+        self._n_disturbed += sum(timing.n_disturbed for timing in timings.values())
+        return timings
+
+    @property
+    def disturbed(self):
+        return f"{self._n_disturbed} of {self._n_rounds}"
+
+    def exact(self, data):
+        """Squared distances and ids of the true neighbours of the first queries."""
+        key = "exact", data.name
+        return self.once(key, exact_neighbors, data.X, data.Q[:N_QUERIES], K)
+
+    def recall(self, data, ids, first=0):
+        """Of those of the queries from number `first` on whose neighbours are known."""
+        ids = ids[: N_QUERIES - first]
+        asked = slice(first, first + len(ids))
+        return recall(data.X, data.Q[asked], ids, self.exact(data)[0][asked, -1])
+
+    def timed_recall(self, data, timing):
+        """Over the queries that were timed; rounds with the same ones count once."""
+        answers = timing.answers.items()
+        return mean(self.recall(data, ids, first) for first, ids in answers)
+
+    def expect(self, is_true, what):
+        """Answers that are not what they must be fail the run at its end."""
+        if not is_true:
+            log(f"FAILED: {what}")
+            self.failures.append(what)
+
+
+def _load(name, data_home, n_queries):
+    try:
+        return load(name, data_home, n_queries)
+    except OSError as error:
+        log(f"{name} is left out: {error}")
+
+
+def installed(peers):
+    """Those of some peers whose library is there."""
+    classes = {name: getattr(_peers, start.peer) for name, start in peers.items()}
+    missing = [name for name in peers if not find_spec(classes[name].module)]
+    if missing:
+        log(f"left out, not installed: {', '.join(missing)}")
+    return {name: peers[name] for name in peers if name not in missing}
+
+
+# -- speed ---------------------------------------------------------------------------
+
+
+def speed(run, subject):
+    """A line for each case, number of lists probed, batch size, number of threads."""
+    for case in subject.cases(run):
+        with run.start(subject.peers(case), case) as workers:
+            size = workers["ours"].ask("memory")
+            for nprobe in subject.NPROBES[case.data.name]:
+                for nq, n_threads in subject.batches(case, nprobe):
+                    setting = nprobe, nq, n_threads
+                    row = add_speed(run, case, workers, *setting, subject.RIVALS)
+                    row["memory"] = size / case.data.X.nbytes
+
+
+def add_speed(
+    run, case, workers, nprobe, nq, n_threads, rivals, table="speed", **about
+):
+    """Add a line to a table, and one with the times of all peers.
+
+    `rivals` names the workers that a rival is the fastest of, by the name it gets.
+    """
+    about = {**case.about, **about}
+    if nprobe is not None:
+        about["nprobe"] = nprobe
+        workers = {name: Tuned(workers[name], nprobe=nprobe) for name in workers}
+    timings = run.measure(workers, nq, n_threads)
+    about |= {"queries": nq, "threads": n_threads}
+    log(", ".join(f"{key}={value}" for key, value in about.items()))
+    recalls = {x: run.timed_recall(case.data, timings[x]) for x in timings}
+    ms = {name: 1e3 * timing.seconds for name, timing in timings.items()}
+    row = {**about, "ms": ms["ours"], "queries/s": 1e3 * nq / ms["ours"]}
+    row["recall@10"] = f"{recalls['ours']:.4f}"
+    for rival, names in rivals.items():
+        times = [ms[name] for name in names if name in ms]
+        if times:
+            row[f"x {rival}"] = min(times) / ms["ours"]
+    run.tables[table].append(row)
+    # Those with other codes or lists find others.
+    other = {x: f"{found:.4f}" for x, found in recalls.items() if x in rivals}
+    if table == "speed":
+        recalls_of = {f"recall@10 of {name}": other[name] for name in other}
+        run.tables["peers"].append({**about, **ms, **recalls_of})
+    return row
+
+
+def tiers(run, subject):
+    """As other processors would compute 1000 queries."""
+    for case in subject.cases(run):
+        if case.about != subject.TIERED:
+            continue
+        nprobe = subject.NPROBES[case.data.name][-1]
+        for environment in TIERS.values():
+            ours = subject.OURS._replace(environment=environment)
+            with run.start({**subject.peers(case), "ours": ours}, case) as workers:
+                tier = workers["ours"].ask("simd")
+                setting = nprobe, N_QUERIES, 2, subject.RIVALS, "tiers"
+                add_speed(run, case, workers, *setting, tier=tier)
+
+
+# -- agreement -----------------------------------------------------------------------
+
+
+def agreement(run, subject):
+    """Whether Faiss answers the same and, if not, why; whether all lists are exact."""
+    for case in subject.cases(run):
+        lists = f"IVF{case.sizes['nlist']},Flat"
+        with run.start(
+            {"ours": subject.OURS, "Faiss": faiss_index(lists)}, case
+        ) as workers:
+            for nprobe in subject.NPROBES[case.data.name] if "Faiss" in workers else ():
+                _add_agreement(run, case, workers, nprobe)
+            if "index" not in case.arrays:
+                tuned = Tuned(workers["ours"], nprobe=case.sizes["nlist"])
+                _, ids = tuned.ask("answers", N_QUERIES)
+                n_exact = int((ids == run.exact(case.data)[1]).all(axis=1).sum())
+                row = {**case.about, "nprobe": case.sizes["nlist"], "exact": n_exact}
+                run.tables["agreement"].append({**row, "queries": N_QUERIES})
+                run.expect(n_exact == N_QUERIES, f"exact ids: {row}")
+
+
+def _add_agreement(run, case, workers, nprobe):
+    """Count queries by why our ids differ from those of Faiss, and equal distances.
+
+    Short: Faiss found fewer than ten. Ties: the distances to the other rows are the
+    same but for rounding in float32. Probes: the nearest lists are others.
+    """
+    Q = case.data.Q[:N_QUERIES]
+    found, exact, errors = [], [], []
+    for name in ("ours", "Faiss"):
+        tuned = Tuned(workers[name], nprobe=nprobe)
+        sqdists, ids = tuned.ask("answers", N_QUERIES)
+        rows = np.maximum(ids, 0).ravel()
+        vectors = workers["Faiss"].ask("decode", rows).astype(np.float64)
+        vectors = vectors.reshape(*ids.shape, -1)
+        longest = np.sqrt((vectors**2).sum(axis=2).max())
+        unit = 2.0**-24 * (np.linalg.norm(Q, axis=1) + longest)[:, None] ** 2
+        found.append(ids)
+        exact.append(((vectors - Q[:, None]) ** 2).sum(axis=2))
+        errors.append((np.abs(sqdists - exact[-1]) / unit)[ids >= 0].max())
+    ids, their_ids = found
+    probes = np.sort(nearest_lists(Q, case.arrays["centroids"], nprobe))
+    their_probes = np.sort(workers["Faiss"].ask("probes", N_QUERIES, nprobe))
+    difference = np.abs(np.diff(np.sort(exact), axis=0)[0])
+    reasons = {
+        "equal": (ids == their_ids).all(axis=1),
+        "short": (their_ids < 0).any(axis=1) & (ids >= 0).all(axis=1),
+        "ties": (difference < _UNITS * unit).all(axis=1),
+        "probes": (probes != their_probes).any(axis=1),
+    }
+    reason = np.select([*reasons.values()], [*reasons], "unexplained")
+    counts = {x: int((reason == x).sum()) for x in [*reasons, "unexplained"]}
+    row = {**case.about, "nprobe": nprobe, "queries": len(Q), **counts}
+    row["share equal"] = f"{counts['equal'] / len(Q):.4f}"
+    row["largest error of a distance"] = float(max(errors))
+    run.tables["agreement"].append(row)
+    is_good = counts["unexplained"] == 0 and max(errors) < _UNITS
+    run.expect(is_good, f"the answers of Faiss: {row}")
+
+
+def nearest_lists(rows, centroids, n_lists):
+    """The nearest lists of some rows, as our estimators find them."""
+    return FlatL2Neighbors(n_lists).fit(centroids).kneighbors(rows)[1]
+
+
+# -- recall against time -------------------------------------------------------------
+
+
+class Contender(NamedTuple):
+    """A peer of a curve: `factor` is its parameter of refinement, `codes` its codes."""
+
+    peer: str
+    start: PeerProcess
+    factor: str | None = None
+    codes: str | None = None
+
+
+def curve(run, subject):
+    """Recall and queries/s of many settings: 1000 queries at once, two threads."""
+    for case in subject.curve_cases(run):
+        contenders = {f"{x.peer} {x.codes}": x for x in subject.contenders(case)}
+        starts = {name: contender.start for name, contender in contenders.items()}
+        with run.start(starts, case) as workers:
+            settings = {
+                (name, *setting.values()): (Tuned(worker, **setting), setting)
+                for name, worker in workers.items()
+                for setting in _settings(run, case, contenders[name])
+            }
+            log(f"{case.about}: recall against time, {len(settings)} settings")
+            tuned = {key: worker for key, (worker, _) in settings.items()}
+            timings = run.measure(tuned, N_QUERIES, 2, _CURVE_BUDGET)
+        best = {}
+        for key, timing in timings.items():
+            contender = contenders[key[0]]
+            setting = {"codes": contender.codes} if contender.codes else {}
+            words = [f"{k}={v}" for k, v in {**setting, **settings[key][1]}.items()]
+            found = run.timed_recall(case.data, timing)
+            rate = N_QUERIES / timing.seconds
+            row = {**case.about, "peer": contender.peer, "setting": ", ".join(words)}
+            row |= {"recall@10": f"{found:.4f}", "queries/s": rate}
+            run.tables["curve"].append({**row, "ms": 1e3 * timing.seconds})
+            fastest = best.get(contender.peer, row)
+            if found >= RECALL and rate >= fastest["queries/s"]:
+                best[contender.peer] = row
+        run.tables["recall"] += best.values()
+
+
+def _settings(run, case, contender):
+    """A grid of the parameters of a contender."""
+    if contender.peer == "hnswlib":
+        return [{"ef": ef} for ef in (10, 20, 40, 80, 160, 320)]
+    nprobes = [n for n in _NPROBES if n < case.sizes["nlist"]]
+    if contender.factor is None:
+        return [{"nprobe": n} for n in nprobes]
+    factors = _FACTORS[::2] if run.quick else _FACTORS
+    return [{"nprobe": n, contender.factor: f} for n in nprobes for f in factors]
+
+
+# -- training ------------------------------------------------------------------------
+
+
+def training(run, subject):
+    """Times of training and of adding, and the recall, for several seeds."""
+    for case, peers in subject.trainers(run):
+        nprobe = subject.NPROBES[case.data.name][-1]
+        with run.start(peers, case) as workers:
+            results = {name: [] for name in workers}
+            for seed in range(1 if run.quick else 3):
+                for name, worker in workers.items():
+                    log(f"{case.about}: training of {name}, {seed=}")
+                    worker.ask("set_threads", 2)
+                    settle(run.quick)
+                    times = worker.ask("train", seed)
+                    tuned = Tuned(worker, nprobe=nprobe)
+                    _, ids = tuned.ask("answers", N_QUERIES)
+                    results[name].append((*times, run.recall(case.data, ids)))
+        for name, seeds in results.items():
+            times, adding, recalls = zip(*seeds, strict=True)
+            row = {**case.about, "peer": name, "training": median(times)}
+            row |= {"adding": median(adding), "nprobe": nprobe}
+            row["recall@10"] = f"{mean(recalls):.4f}"
+            row["of each seed"] = ", ".join(f"{found:.4f}" for found in recalls)
+            run.tables["training"].append(row)
