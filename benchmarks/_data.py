@@ -85,8 +85,6 @@ _LOADERS = {
     "integers": _integers,
     # To try the benchmarks.
     "tiny": lambda home, n_queries: clustered(4000, n_queries, 32),
-    # So little to search that the rest of the call is what takes time.
-    "small": lambda home, n_queries: clustered(1000, n_queries, 16),
 }
 
 

@@ -6,6 +6,7 @@ is an ImportError whose text is recorded.
 """
 
 import importlib
+from functools import partial
 
 from _harness import seconds_of
 
@@ -37,38 +38,37 @@ def peers(run):
                 yield {**case, "skipped": f"{type(error).__name__}: {error}"}
 
 
-# -- torch ---------------------------------------------------------------------------
+# -- builders ------------------------------------------------------------------------
 
 
-def _torch(precision):
-    def build(run, X):
-        torch, reason = run.torch()
-        if torch is None:
-            raise ImportError(reason)
-        rows = torch.from_numpy(X).cuda()
-        norms = (rows * rows).sum(1)
-        halves = rows.bfloat16() if precision == "bfloat16" else None
+def _torch(precision, run, X):
+    torch, reason = run.torch()
+    if torch is None:
+        raise ImportError(reason)
+    rows = torch.from_numpy(X).cuda()
+    norms = (rows * rows).sum(1)
+    halves = rows.bfloat16() if precision == "bfloat16" else None
 
-        def search(Q):
-            queries = torch.from_numpy(Q).cuda()
-            if halves is not None:
-                n_found = min(_REFINED * run.k, len(X))
-                ids = _torch_nearest(torch, queries.bfloat16(), halves, norms, n_found)
-                return _torch_refine(torch, queries, rows, ids, run.k).cpu()
-            torch.backends.cuda.matmul.allow_tf32 = precision == "TF32"
-            try:
-                return _torch_nearest(torch, queries, rows, norms, run.k).cpu()
-            finally:
-                torch.backends.cuda.matmul.allow_tf32 = False
+    def search(Q):
+        queries = torch.from_numpy(Q).cuda()
+        if halves is not None:
+            n_found = min(_REFINED * run.k, len(X))
+            ids = _torch_nearest(torch, queries.bfloat16(), halves, norms, n_found)
+            differences = [rows[column] - queries for column in ids.T.unbind(0)]
+            sqdists = torch.stack([x.square().sum(1) for x in differences], 1)
+            return ids.gather(1, sqdists.topk(run.k, largest=False).indices).cpu()
+        torch.backends.cuda.matmul.allow_tf32 = precision == "TF32"
+        try:
+            return _torch_nearest(torch, queries, rows, norms, run.k).cpu()
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
 
-        return search
-
-    return build
+    return search
 
 
 def _torch_nearest(torch, Q, X, norms, k):
     """Distances by a matrix product, a part of the rows at a time, and topk."""
-    best = None
+    found = []
     for start in range(0, len(X), _CHUNK):
         part = X[start : start + _CHUNK]
         of_part = norms[start : start + _CHUNK]
@@ -77,89 +77,62 @@ def _torch_nearest(torch, Q, X, norms, k):
         else:
             sqdists = of_part - 2 * (Q @ part.T).float()
         values, ids = sqdists.topk(min(k, len(part)), largest=False)
-        ids += start
-        if best is not None:
-            values, ids = torch.cat([best[0], values], 1), torch.cat([best[1], ids], 1)
-            values, order = values.topk(k, largest=False)
-            ids = ids.gather(1, order)
-        best = values, ids
-    return best[1]
+        found.append((values, ids + start))
+    values, ids = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    return ids.gather(1, values.topk(k, largest=False).indices)
 
 
-def _torch_refine(torch, Q, X, ids, k):
-    """The nearest of some rows, by their differences in float32."""
-    sqdists = torch.stack(
-        [(X[column] - Q).square().sum(1) for column in ids.T.unbind(0)], 1
-    )
-    return ids.gather(1, sqdists.topk(k, largest=False).indices)
+def _cuvs(kind, run, X):
+    module = importlib.import_module(f"cuvs.neighbors.{kind}")
+    from numba import cuda
+
+    rows = cuda.to_device(X)
+    if kind == "brute_force":
+        index, more = module.build(rows, metric="sqeuclidean"), ()
+    else:
+        params = {"n_lists": run.nlist_for(X), "metric": "sqeuclidean"}
+        if kind == "ivf_pq":
+            params |= {"pq_dim": X.shape[1] // 8, "pq_bits": 8}
+        index = module.build(module.IndexParams(**params), rows)
+        more = (module.SearchParams(n_probes=run.nprobe),)
+
+    def search(Q):
+        _, ids = module.search(*more, index, cuda.to_device(Q), run.k)
+        return cuda.as_cuda_array(ids).copy_to_host()
+
+    search.rows = rows  # the index of brute_force refers to them
+    return search
 
 
-# -- cuVS ----------------------------------------------------------------------------
+def _faiss(kind, run, X):
+    faiss = importlib.import_module("faiss")
+    if not hasattr(faiss, "StandardGpuResources"):
+        raise ImportError("this Faiss has no GPU part")
+    resources, d = faiss.StandardGpuResources(), X.shape[1]
+    if kind == "flat":
+        index = faiss.GpuIndexFlatL2(resources, d)
+    else:
+        metric, nlist = faiss.METRIC_L2, run.nlist_for(X)
+        index = faiss.GpuIndexIVFFlat(resources, d, nlist, metric)
+        index.train(X)
+        index.nprobe = run.nprobe
+    index.add(X)
 
+    def search(Q):
+        return index.search(Q, run.k)[1]
 
-def _cuvs(kind):
-    def build(run, X):
-        module = importlib.import_module(f"cuvs.neighbors.{kind}")
-        from numba import cuda
-
-        rows = cuda.to_device(X)
-        if kind == "brute_force":
-            index, more = module.build(rows, metric="sqeuclidean"), ()
-        else:
-            params = {"n_lists": run.nlist_for(X), "metric": "sqeuclidean"}
-            if kind == "ivf_pq":
-                params |= {"pq_dim": X.shape[1] // 8, "pq_bits": 8}
-            index = module.build(module.IndexParams(**params), rows)
-            more = (module.SearchParams(n_probes=run.nprobe),)
-
-        def search(Q):
-            _, ids = module.search(*more, index, cuda.to_device(Q), run.k)
-            return cuda.as_cuda_array(ids).copy_to_host()
-
-        # The index of brute_force refers to the rows.
-        search.rows = rows
-        return search
-
-    return build
-
-
-# -- Faiss ---------------------------------------------------------------------------
-
-
-def _faiss(kind):
-    def build(run, X):
-        faiss = importlib.import_module("faiss")
-        if not hasattr(faiss, "StandardGpuResources"):
-            raise ImportError("this Faiss has no GPU part")
-        resources = faiss.StandardGpuResources()
-        if kind == "flat":
-            index = faiss.GpuIndexFlatL2(resources, X.shape[1])
-        else:
-            index = faiss.GpuIndexIVFFlat(
-                resources, X.shape[1], run.nlist_for(X), faiss.METRIC_L2
-            )
-            index.train(X)
-            index.nprobe = run.nprobe
-        index.add(X)
-
-        def search(Q):
-            return index.search(Q, run.k)[1]
-
-        # The index refers to them.
-        search.resources = resources
-        return search
-
-    return build
+    search.resources = resources  # the index refers to them
+    return search
 
 
 PEERS = {
-    "torch float32": _torch("float32"),
-    "torch TF32": _torch("TF32"),
-    "torch bfloat16, measured again": _torch("bfloat16"),
-    "cuVS brute_force": _cuvs("brute_force"),
-    "cuVS ivf_flat": _cuvs("ivf_flat"),
-    "cuVS ivf_pq": _cuvs("ivf_pq"),
+    "torch float32": partial(_torch, "float32"),
+    "torch TF32": partial(_torch, "TF32"),
+    "torch bfloat16, measured again": partial(_torch, "bfloat16"),
+    "cuVS brute_force": partial(_cuvs, "brute_force"),
+    "cuVS ivf_flat": partial(_cuvs, "ivf_flat"),
+    "cuVS ivf_pq": partial(_cuvs, "ivf_pq"),
     # Last: a wheel without code for this GPU may end the process.
-    "Faiss GpuIndexFlatL2": _faiss("flat"),
-    "Faiss GpuIndexIVFFlat": _faiss("ivf_flat"),
+    "Faiss GpuIndexFlatL2": partial(_faiss, "flat"),
+    "Faiss GpuIndexIVFFlat": partial(_faiss, "ivf_flat"),
 }

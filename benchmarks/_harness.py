@@ -25,10 +25,8 @@ import pickle
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -57,6 +55,16 @@ _SLOW, _VERY_SLOW = 0.2, 2.0
 
 # Variables that would change a peer.
 _DROPPED = ("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "FAISS_", "NUMBA_CPU_")
+
+# Environments for OpenBLAS: the kernels that it selects, and those for AVX2 and AVX-512
+# where the processor has them. What does not run with all has the widest.
+_CPU = Path("/proc/cpuinfo")
+_FLAGS = _CPU.read_text() if _CPU.exists() else ""
+_BLAS = {"default": {}}
+for _kernels, _flag in {"Haswell": "avx2", "SkylakeX": "avx512f"}.items():
+    if _flag in _FLAGS:
+        _BLAS[_kernels] = {"OPENBLAS_CORETYPE": _kernels}
+WIDEST = [*_BLAS.values()][-1]
 
 # The tiers of processors that this one is not. The name alone would leave Numba with
 # the features of this one.
@@ -106,26 +114,11 @@ def clean_environment(changes):
     return {**kept, "PYTHONPATH": str(ROOT), **changes}
 
 
-def blas_settings():
-    """Environments for OpenBLAS: kernels that it selects, AVX2 and AVX-512 ones."""
-    settings = {"default": {}}
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text() if info.exists() else ""
-    for kernels, flag in {"Haswell": "avx2", "SkylakeX": "avx512f"}.items():
-        if flag in flags:
-            settings[kernels] = {"OPENBLAS_CORETYPE": kernels}
-    return settings
-
-
-# The widest kernels: a peer that does not run with all settings has these.
-WIDEST = list(blas_settings().values())[-1]
-
-
 def on_each_blas(name, peer, **arguments):
-    """Processes of one peer, by name, for each of these settings."""
+    """Processes of one peer, by name, for each setting of BLAS."""
     return {
         f"{name} ({setting} BLAS)": PeerProcess(peer, arguments, environment)
-        for setting, environment in blas_settings().items()
+        for setting, environment in _BLAS.items()
     }
 
 
@@ -178,24 +171,6 @@ class Tuned:
     def ask(self, method, *args):
         self.worker.ask("set_search", self.parameters)
         return self.worker.ask(method, *args)
-
-
-@contextmanager
-def start_workers(peers, arrays, k):
-    """Workers by name, each with an index of the rows; ended at the end.
-
-    They find `arrays`, among them X and Q, in their folder as files ``NAME.npy``.
-    """
-    with ExitStack() as stack:
-        workers = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for name, array in arrays.items():
-                np.save(Path(folder) / f"{name}.npy", array)
-            for name, start in peers.items():
-                log(f"building {name}")
-                workers[name] = stack.enter_context(Worker(start))
-                workers[name].ask("prepare", folder, k)
-        yield workers
 
 
 # -- the clock -----------------------------------------------------------------------

@@ -4,18 +4,10 @@ Speed and agreement are those of one index that Faiss trained and filled. In the
 and in training each peer trains for itself.
 """
 
-from _harness import WIDEST, PeerProcess, faiss_index, on_each_blas
-from _measure import (
-    Case,
-    Contender,
-    agreement,
-    curve,
-    installed,
-    speed,
-    tiers,
-    training,
-)
+from _harness import TIERS, PeerProcess, faiss_index, on_each_blas
+from _measure import Case, Contender, installed, trained
 
+SECTIONS = "speed", "curve", "agreement", "training"
 NLISTS = {"sift": 1024, "sentences": 50, "fashion-mnist": 256, "tiny": 16}
 NPROBES = {"sift": [1, 2, 4, 8, 16, 32, 64], "sentences": [1, 4, 10]}
 NPROBES |= {"fashion-mnist": [1, 4, 16], "tiny": [1, 4]}
@@ -25,33 +17,32 @@ PARTS = {"sift": [8, 16, 32], "sentences": [8, 96], "fashion-mnist": [28, 98]}
 CURVE_PARTS = {"sift": [16, 32, 64], "sentences": [96], "fashion-mnist": [98]}
 PARTS["tiny"] = CURVE_PARTS["tiny"] = [8]
 
-_OURS = {"estimator": "IVFPQNeighbors"}
-OURS = PeerProcess("Ours", _OURS)
+OURS = PeerProcess("Ours", {"estimator": "IVFPQNeighbors"})
 FAISSES = on_each_blas("Faiss IVFPQ", "Faiss")
 FAST_SCAN = "Faiss FastScan"
 RIVALS = {"Faiss IVFPQ": [*FAISSES], FAST_SCAN: [FAST_SCAN]}
-TIERED = {"data": "sift", "nlist": 1024, "m": 16}
+
+
+def key(nlist, m):
+    """How Faiss names such an index."""
+    return f"IVF{nlist},PQ{m}"
 
 
 def cases(run):
     """All, as far as there are files; none without Faiss."""
-    for data in run.data_sets(PARTS) if installed(FAISSES) else ():
+    for case in training_cases(run, PARTS) if installed(FAISSES) else ():
+        yield run.once(tuple(case.about.values()), _make_case, run, case)
+
+
+def _make_case(run, case):
+    centroids, index = trained(run, case, OURS, key(**case.sizes))
+    return case._replace(arrays={"centroids": centroids, "index": index})
+
+
+def training_cases(run, names=("sift", "sentences", "tiny")):
+    for data in run.data_sets(names):
         for m in PARTS[data.name]:
-            yield run.once(("codes", data.name, m), _make_case, run, data, m)
-
-
-def _make_case(run, data, m):
-    sizes = {"nlist": NLISTS[data.name], "m": m}
-    trainer = {"trainer": PeerProcess("FaissTraining", {"key": _key(**sizes)}, WIDEST)}
-    with run.start(trainer, Case(data)) as workers:
-        workers["trainer"].ask("train", 0)
-        arrays = {"index": workers["trainer"].ask("contents")}
-        arrays["centroids"] = workers["trainer"].ask("centroids")
-    return Case(data, sizes, arrays)
-
-
-def _key(nlist, m):
-    return f"IVF{nlist},PQ{m}"
+            yield Case(data, {"nlist": NLISTS[data.name], "m": m})
 
 
 def curve_cases(run):
@@ -61,12 +52,11 @@ def curve_cases(run):
 
 def peers(case):
     """FastScan has the same centroids and as many bytes, in twice as many codes."""
-    nlist, m = case.sizes.values()
-    return {
-        "ours": OURS,
-        **FAISSES,
-        FAST_SCAN: faiss_index(f"IVF{nlist},PQ{2 * m}x4fs"),
-    }
+    found = {"ours": OURS, **FAISSES}
+    if (case.data.name, case.sizes["m"]) == ("sift", 16):
+        found["ours, portable"] = OURS._replace(environment=TIERS["portable"])
+    fast_scan = f"IVF{case.sizes['nlist']},PQ{2 * case.sizes['m']}x4fs"
+    return {**found, FAST_SCAN: faiss_index(fast_scan)}
 
 
 def batches(case, nprobe):
@@ -89,27 +79,15 @@ def contenders(case):
     codes = f"PQ{2 * parts[0]}x4fs"
     yield Contender(FAST_SCAN, faiss_index(f"{lists},{codes}"), codes=codes)
     # One bit for each feature is made for rotated vectors.
-    codes, key = "RaBitQfs", f"RR{d},{lists},RaBitQfs"
-    yield Contender("Faiss RaBitQ", faiss_index(key), codes=codes)
-    yield _refined("Faiss RaBitQ, RFlat", codes, key)
+    codes, rotated = "RaBitQfs", f"RR{d},{lists},RaBitQfs"
+    yield Contender("Faiss RaBitQ", faiss_index(rotated), codes=codes)
+    yield _refined("Faiss RaBitQ, RFlat", codes, rotated)
 
 
 def _ours(codes, **sizes):
-    params = {**_OURS, **sizes, "store_vectors": True, "random_state": 0}
+    params = {**OURS.arguments, **sizes, "store_vectors": True, "random_state": 0}
     return Contender("ours", PeerProcess("Ours", params), "refine_factor", codes)
 
 
-def _refined(peer, codes, key):
-    return Contender(peer, faiss_index(f"{key},RFlat"), "k_factor", codes)
-
-
-def trainers(run):
-    for data in run.data_sets(["sift", "sentences", "tiny"]):
-        for m in PARTS[data.name]:
-            sizes = {"nlist": NLISTS[data.name], "m": m}
-            faisses = on_each_blas("Faiss", "FaissTraining", key=_key(**sizes))
-            ours = PeerProcess("OursTraining", {**_OURS, **sizes})
-            yield Case(data, sizes), {"ours": ours, **faisses}
-
-
-SECTIONS = [speed, agreement, training, curve, tiers]
+def _refined(peer, codes, refined):
+    return Contender(peer, faiss_index(f"{refined},RFlat"), "k_factor", codes)

@@ -5,23 +5,26 @@ A subject is a module with the cases and the peers of an estimator: ``_flat.py``
 """
 
 from collections import defaultdict
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from statistics import mean, median
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import _peers
 import numpy as np
 from _data import DataSet, exact_neighbors, load, recall
 from _harness import (
-    TIERS,
+    WIDEST,
     PeerProcess,
     Tuned,
+    Worker,
     faiss_index,
     log,
     measure,
+    on_each_blas,
     settle,
-    start_workers,
 )
 
 from sklearn_ann import FlatL2Neighbors
@@ -64,7 +67,7 @@ class Run:
         self._names = options.data and options.data.split(",")
         self.tables, self.failures, self.processes = defaultdict(list), [], {}
         self._cache = {}
-        self._n_rounds = self._n_disturbed = 0
+        self.n_rounds = self.n_disturbed = 0
 
     def once(self, key, make, *args):
         """What does not change during the run."""
@@ -78,29 +81,33 @@ class Run:
             is_named = name in self._names if self._names else name != "tiny"
             if name == "tiny" if self.quick else is_named:
                 arguments = name, self._data_home, n_queries
-                data = self.once(arguments, _load, *arguments)
-                if data is not None:
-                    yield data
+                try:
+                    yield self.once(arguments, load, *arguments)
+                except OSError as error:
+                    log(f"{name} is left out: {error}")
 
     @contextmanager
     def start(self, peers, case):
-        """Workers for those of the peers whose library is installed."""
+        """Workers for those of the peers whose library is installed, by name."""
         arrays = {"X": case.data.X, "Q": case.data.Q, **case.arrays}
-        with start_workers(installed(peers), arrays, K) as workers:
-            for name, worker in workers.items():
-                self.processes.setdefault(name, worker.ask("describe"))
+        with ExitStack() as stack:
+            folder = stack.enter_context(TemporaryDirectory())
+            for name, array in arrays.items():
+                np.save(Path(folder) / f"{name}.npy", array)
+            workers = {}
+            for name, peer in installed(peers).items():
+                log(f"building {name}")
+                workers[name] = stack.enter_context(Worker(peer))
+                workers[name].ask("prepare", folder, K)
+                self.processes.setdefault(name, workers[name].ask("describe"))
             yield workers
 
     def measure(self, workers, nq, n_threads, budget=_BUDGET):
         n_queries = max(nq, N_QUERIES)
         timings = measure(workers, nq, n_threads, n_queries, budget, self.quick)
-        self._n_rounds += sum(len(timing.rounds) for timing in timings.values())
-        self._n_disturbed += sum(timing.n_disturbed for timing in timings.values())
+        self.n_rounds += sum(len(timing.rounds) for timing in timings.values())
+        self.n_disturbed += sum(timing.n_disturbed for timing in timings.values())
         return timings
-
-    @property
-    def disturbed(self):
-        return f"{self._n_disturbed} of {self._n_rounds}"
 
     def exact(self, data):
         """Squared distances and ids of the true neighbours of the first queries."""
@@ -114,22 +121,16 @@ class Run:
         return recall(data.X, data.Q[asked], ids, self.exact(data)[0][asked, -1])
 
     def timed_recall(self, data, timing):
-        """Over the queries that were timed; rounds with the same ones count once."""
+        """Over the queries that were timed, as text of four digits."""
         answers = timing.answers.items()
-        return mean(self.recall(data, ids, first) for first, ids in answers)
+        found = mean(self.recall(data, ids, first) for first, ids in answers)
+        return f"{found:.4f}"
 
     def expect(self, is_true, what):
         """Answers that are not what they must be fail the run at its end."""
         if not is_true:
             log(f"FAILED: {what}")
             self.failures.append(what)
-
-
-def _load(name, data_home, n_queries):
-    try:
-        return load(name, data_home, n_queries)
-    except OSError as error:
-        log(f"{name} is left out: {error}")
 
 
 def installed(peers):
@@ -151,54 +152,36 @@ def speed(run, subject):
             size = workers["ours"].ask("memory")
             for nprobe in subject.NPROBES[case.data.name]:
                 for nq, n_threads in subject.batches(case, nprobe):
-                    setting = nprobe, nq, n_threads
-                    row = add_speed(run, case, workers, *setting, subject.RIVALS)
+                    setting = subject.RIVALS, nprobe, nq, n_threads
+                    row = _add_speed(run, case, workers, *setting)
                     row["memory"] = size / case.data.X.nbytes
 
 
-def add_speed(
-    run, case, workers, nprobe, nq, n_threads, rivals, table="speed", **about
-):
-    """Add a line to a table, and one with the times of all peers.
+def _add_speed(run, case, workers, rivals, nprobe, nq, n_threads):
+    """Add a line, and one with the times of all peers; return the first.
 
     `rivals` names the workers that a rival is the fastest of, by the name it gets.
     """
-    about = {**case.about, **about}
+    about = case.about
     if nprobe is not None:
         about["nprobe"] = nprobe
         workers = {name: Tuned(workers[name], nprobe=nprobe) for name in workers}
-    timings = run.measure(workers, nq, n_threads)
     about |= {"queries": nq, "threads": n_threads}
+    timings = run.measure(workers, nq, n_threads)
     log(", ".join(f"{key}={value}" for key, value in about.items()))
-    recalls = {x: run.timed_recall(case.data, timings[x]) for x in timings}
     ms = {name: 1e3 * timing.seconds for name, timing in timings.items()}
-    row = {**about, "ms": ms["ours"], "queries/s": 1e3 * nq / ms["ours"]}
-    row["recall@10"] = f"{recalls['ours']:.4f}"
+    ours = {"ms": ms["ours"], "queries/s": 1e3 * nq / ms["ours"]}
+    ours["recall@10"] = run.timed_recall(case.data, timings["ours"])
+    row, others = {**about, **ours}, {}
     for rival, names in rivals.items():
-        times = [ms[name] for name in names if name in ms]
-        if times:
-            row[f"x {rival}"] = min(times) / ms["ours"]
-    run.tables[table].append(row)
-    # Those with other codes or lists find others.
-    other = {x: f"{found:.4f}" for x, found in recalls.items() if x in rivals}
-    if table == "speed":
-        recalls_of = {f"recall@10 of {name}": other[name] for name in other}
-        run.tables["peers"].append({**about, **ms, **recalls_of})
+        if present := [name for name in names if name in ms]:
+            row[f"x {rival}"] = min(ms[name] for name in present) / ms["ours"]
+            # All of them find the same.
+            found = run.timed_recall(case.data, timings[present[0]])
+            others[f"recall@10 of {rival}"] = found
+    run.tables["speed"].append(row)
+    run.tables["peers"].append({**about, **ms, **others})
     return row
-
-
-def tiers(run, subject):
-    """As other processors would compute 1000 queries."""
-    for case in subject.cases(run):
-        if case.about != subject.TIERED:
-            continue
-        nprobe = subject.NPROBES[case.data.name][-1]
-        for environment in TIERS.values():
-            ours = subject.OURS._replace(environment=environment)
-            with run.start({**subject.peers(case), "ours": ours}, case) as workers:
-                tier = workers["ours"].ask("simd")
-                setting = nprobe, N_QUERIES, 2, subject.RIVALS, "tiers"
-                add_speed(run, case, workers, *setting, tier=tier)
 
 
 # -- agreement -----------------------------------------------------------------------
@@ -207,18 +190,17 @@ def tiers(run, subject):
 def agreement(run, subject):
     """Whether Faiss answers the same and, if not, why; whether all lists are exact."""
     for case in subject.cases(run):
-        lists = f"IVF{case.sizes['nlist']},Flat"
-        with run.start(
-            {"ours": subject.OURS, "Faiss": faiss_index(lists)}, case
-        ) as workers:
-            for nprobe in subject.NPROBES[case.data.name] if "Faiss" in workers else ():
+        peers = {"ours": subject.OURS, "Faiss": faiss_index(subject.key(**case.sizes))}
+        with run.start(peers, case) as workers:
+            nprobes = subject.NPROBES[case.data.name] if "Faiss" in workers else ()
+            for nprobe in nprobes:
                 _add_agreement(run, case, workers, nprobe)
-            if "index" not in case.arrays:
-                tuned = Tuned(workers["ours"], nprobe=case.sizes["nlist"])
-                _, ids = tuned.ask("answers", N_QUERIES)
+            if "labels" in case.arrays:
+                nprobe = case.sizes["nlist"]
+                _, ids = Tuned(workers["ours"], nprobe=nprobe).ask("answers", N_QUERIES)
                 n_exact = int((ids == run.exact(case.data)[1]).all(axis=1).sum())
-                row = {**case.about, "nprobe": case.sizes["nlist"], "exact": n_exact}
-                run.tables["agreement"].append({**row, "queries": N_QUERIES})
+                row = {**case.about, "nprobe": nprobe, "queries": N_QUERIES}
+                run.tables["agreement"].append({**row, "exact": n_exact})
                 run.expect(n_exact == N_QUERIES, f"exact ids: {row}")
 
 
@@ -297,13 +279,12 @@ def curve(run, subject):
             contender = contenders[key[0]]
             setting = {"codes": contender.codes} if contender.codes else {}
             words = [f"{k}={v}" for k, v in {**setting, **settings[key][1]}.items()]
-            found = run.timed_recall(case.data, timing)
-            rate = N_QUERIES / timing.seconds
             row = {**case.about, "peer": contender.peer, "setting": ", ".join(words)}
-            row |= {"recall@10": f"{found:.4f}", "queries/s": rate}
+            row["recall@10"] = run.timed_recall(case.data, timing)
+            row["queries/s"] = rate = N_QUERIES / timing.seconds
             run.tables["curve"].append({**row, "ms": 1e3 * timing.seconds})
             fastest = best.get(contender.peer, row)
-            if found >= RECALL and rate >= fastest["queries/s"]:
+            if float(row["recall@10"]) >= RECALL and rate >= fastest["queries/s"]:
                 best[contender.peer] = row
         run.tables["recall"] += best.values()
 
@@ -322,20 +303,30 @@ def _settings(run, case, contender):
 # -- training ------------------------------------------------------------------------
 
 
+def trained(run, case, ours, key):
+    """The centroids and the index that Faiss trains; without Faiss our centroids."""
+    peers = installed({"trainer": PeerProcess("FaissTraining", {"key": key}, WIDEST)})
+    ours = PeerProcess("OursTraining", {**ours.arguments, **case.sizes})
+    with run.start(peers or {"trainer": ours}, case) as workers:
+        workers["trainer"].ask("train", 0)
+        return workers["trainer"].ask("trained")
+
+
 def training(run, subject):
     """Times of training and of adding, and the recall, for several seeds."""
-    for case, peers in subject.trainers(run):
-        nprobe = subject.NPROBES[case.data.name][-1]
+    for case in subject.training_cases(run):
+        faisses = on_each_blas("Faiss", "FaissTraining", key=subject.key(**case.sizes))
+        ours = {**subject.OURS.arguments, **case.sizes}
+        peers = {"ours": PeerProcess("OursTraining", ours), **faisses}
+        results, nprobe = defaultdict(list), subject.NPROBES[case.data.name][-1]
         with run.start(peers, case) as workers:
-            results = {name: [] for name in workers}
             for seed in range(1 if run.quick else 3):
                 for name, worker in workers.items():
                     log(f"{case.about}: training of {name}, {seed=}")
                     worker.ask("set_threads", 2)
                     settle(run.quick)
                     times = worker.ask("train", seed)
-                    tuned = Tuned(worker, nprobe=nprobe)
-                    _, ids = tuned.ask("answers", N_QUERIES)
+                    _, ids = Tuned(worker, nprobe=nprobe).ask("answers", N_QUERIES)
                     results[name].append((*times, run.recall(case.data, ids)))
         for name, seeds in results.items():
             times, adding, recalls = zip(*seeds, strict=True)

@@ -30,8 +30,12 @@ class Peer:
         """Build the index and search once: it may have to compile."""
         self.k, self.folder = k, Path(folder)
         self.Q = self.load("Q")
-        self.build(self.load("X"))
-        self.search(self.Q[:1])
+        X = self.load("X")
+        self._first, _ = seconds_of(lambda: (self.build(X), self.search(self.Q[:1])))
+
+    def first_seconds(self):
+        """Of the first fit and search."""
+        return self._first
 
     def load(self, name):
         return np.load(self.folder / f"{name}.npy")
@@ -147,8 +151,9 @@ class OursTraining(Ours):
         adding, _ = seconds_of(lambda: again.fit(self.X))
         return fitting - adding, adding
 
-    def centroids(self):
-        return self.index.cluster_centers_
+    def trained(self):
+        """The centroids; no other peer can read the index."""
+        return self.index.cluster_centers_, None
 
 
 def _buffers_of(value):
@@ -247,12 +252,10 @@ class FaissTraining(Faiss):
         adding, _ = seconds_of(lambda: self.index.add(self.X))
         return training, adding
 
-    def centroids(self):
-        return self.index.quantizer.reconstruct_n(0, self.index.nlist)
-
-    def contents(self):
-        """The index as bytes."""
-        return self.faiss.serialize_index(self.index)
+    def trained(self):
+        """The centroids, and the index as bytes."""
+        centroids = self.index.quantizer.reconstruct_n(0, self.index.nlist)
+        return centroids, self.faiss.serialize_index(self.index)
 
 
 # -- others --------------------------------------------------------------------------

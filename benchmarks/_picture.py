@@ -2,7 +2,6 @@
 
 import re
 
-from _harness import log
 from _report import read_table
 
 # What the README shows: label, report, peer, and color. The color says how rows are
@@ -27,11 +26,8 @@ _LEAST_RECALL = 0.7
 
 def draw(folder):
     """Write ``recall.png`` beside the reports that it shows."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        log("recall.png is left out: matplotlib is not installed")
-        return
+    from matplotlib.figure import Figure
+
     names = "flat", "ivf_flat", "ivf_pq"
     reports = {n: (folder / f"{n}.md").read_text(encoding="utf-8") for n in names}
     measured = [row["data"] for row in read_table(reports["ivf_flat"], "curve")]
@@ -43,12 +39,8 @@ def draw(folder):
     axes[0].set_ylabel("queries per second")
     cpu = re.search("- CPU: (.*)", reports["ivf_flat"])[1]
     figure.suptitle(f"10 neighbours, 1000 queries at a time, 2 threads of {cpu}")
-    handles = {}
-    for axis in axes:
-        lines, labels = axis.get_legend_handles_labels()
-        handles |= dict(zip(labels, lines, strict=True))
     place = {"loc": "outside lower center", "ncols": 3, "fontsize": "small"}
-    figure.legend(handles.values(), handles.keys(), **place)
+    figure.legend(*axes[0].get_legend_handles_labels(), **place)
     figure.savefig(folder / "recall.png", dpi=200)
 
 

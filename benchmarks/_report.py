@@ -9,14 +9,13 @@ import platform
 import re
 import subprocess
 from datetime import datetime
-from importlib.metadata import distributions
 from pathlib import Path
 
 from _harness import ROOT
 
 RESULTS = Path(__file__).with_name("results")
 
-_PACKAGES = ("numpy", "scipy", "scikit-learn", "numba", "faiss-cpu", "hnswlib")
+_BLOCK = r"(?s)(<!-- begin {0} -->\n\n)(.*?)(\n\n<!-- end {0} -->)"
 
 
 # -- Markdown ------------------------------------------------------------------------
@@ -61,8 +60,10 @@ def _three_digits(value):
 
 def replace_block(report, name, content):
     """The report with other content in one of its blocks."""
-    before, _, after = _split(report, name)
-    return f"{before}\n\n{content}\n\n{after}"
+    pattern = _BLOCK.format(name)
+    if len(re.findall(pattern, report)) != 1:
+        raise ValueError(f"The report must have one block {name!r}.")
+    return re.sub(pattern, lambda found: f"{found[1]}{content}{found[3]}", report)
 
 
 def clear(report):
@@ -72,31 +73,12 @@ def clear(report):
     return report
 
 
-def read_block(report, name):
-    return _split(report, name)[1].strip()
-
-
 def read_table(report, name):
-    """The rows of the last table of a block, as dicts of strings."""
-    block = read_block(report, name).split("\n\n")
-    tables = [part for part in block if part.startswith("|")]
-    if not tables:
-        return []
-    cells = [
-        [cell.strip() for cell in line.strip("|").split(" | ")]
-        for line in tables[-1].splitlines()
-    ]
+    """The rows of the first table of a block, as dicts of strings."""
+    block = re.search(_BLOCK.format(name), report)[2]
+    lines = [line for line in block.partition("\n\n")[0].splitlines() if "|" in line]
+    cells = [re.split(r" +\| +", line.strip("| ")) for line in lines]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
-
-
-def _split(report, name):
-    """What is before the content of a block, the content, and what is after it."""
-    begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-    if report.count(begin) != 1 or report.count(end) != 1:
-        raise ValueError(f"The report must have one block {name!r}.")
-    before, rest = report.split(begin)
-    content, after = rest.split(end)
-    return before + begin, content, end + after
 
 
 # -- the machine ---------------------------------------------------------------------
@@ -104,14 +86,9 @@ def _split(report, name):
 
 def machine():
     """What a measurement depends on, by what it is."""
-    versions = {x.name: x.version for x in distributions() if x.name in _PACKAGES}
-    return {
-        "CPU": cpu_model(),
-        "cores": len(os.sched_getaffinity(0)),
-        "OS": platform.platform(),
-        "Python": platform.python_version(),
-        "packages": ", ".join(f"{name} {versions[name]}" for name in sorted(versions)),
-    }
+    cores = len(os.sched_getaffinity(0))
+    system, python = platform.platform(), platform.python_version()
+    return {"CPU": cpu_model(), "cores": cores, "OS": system, "Python": python}
 
 
 def stamp():

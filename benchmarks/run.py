@@ -15,10 +15,10 @@ sys.path.insert(0, str(HERE.parent))  # this checkout, installed or not
 import _flat  # noqa: E402
 import _ivf_flat  # noqa: E402
 import _ivf_pq  # noqa: E402
+import _measure  # noqa: E402
 from _harness import log  # noqa: E402
-from _measure import Run  # noqa: E402
 from _picture import draw  # noqa: E402
-from _report import RESULTS, clear, machine, replace_block, stamp, table  # noqa: E402  # noqa: E402
+from _report import RESULTS, clear, machine, replace_block, stamp, table  # noqa: E402
 
 SUBJECTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq}
 
@@ -44,24 +44,23 @@ def _parse():
     return options
 
 
-def _measure(subject, options):
+def _run_sections(subject, options):
     """Run the sections of a subject; print and save each table when it is known."""
-    sections = {section.__name__: section for section in SUBJECTS[subject].SECTIONS}
-    wanted = options.only.split(",") if options.only else list(sections)
-    run = Run(options)
+    module, run = SUBJECTS[subject], _measure.Run(options)
+    wanted = options.only.split(",") if options.only else module.SECTIONS
     report = (RESULTS / f"{subject}.md").read_text(encoding="utf-8")
     if options.output != RESULTS:
         report = clear(report)
     lines = [f"- {key}: {value}" for key, value in machine().items()]
     for name in wanted:
         log(f"== {subject}: {name}")
-        sections[name](run, SUBJECTS[subject])
-        note = f"{stamp()}; {run.disturbed} rounds began while the machine was not idle"
+        (getattr(module, name, None) or getattr(_measure, name))(run, module)
+        note = f"{run.n_disturbed} of {run.n_rounds} rounds began on a busy machine"
         processes = [{"process": x, **about} for x, about in run.processes.items()]
         content = "\n".join([*lines, "", table(processes)])
         report = replace_block(report, "machine", content)
         for block, rows in run.tables.items():
-            content = f"{table(rows)}\n\nMeasured {note}."
+            content = f"{table(rows)}\n\nMeasured {stamp()}. So far {note}."
             report = replace_block(report, block, content)
             print(f"{subject}: {block}\n\n{content}\n")
         run.tables.clear()
@@ -77,14 +76,11 @@ def main():
     failures = []
     for subject in SUBJECTS:
         if options.subject in (subject, "all"):
-            failures += _measure(subject, options)
+            failures += _run_sections(subject, options)
     if options.subject in ("picture", "all") and options.output:
         draw(options.output)
     sys.exit("\n".join(failures))
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("Interrupted.")
+    main()
