@@ -20,13 +20,7 @@ class DataSet(NamedTuple):
 
 
 def load(name, data_home, n_queries):
-    """The data set, from scikit-learn's folder if `data_home` is None.
-
-    Raises
-    ------
-    OSError
-        If files are missing.
-    """
+    """The data set; an OSError says that files are missing."""
     X, Q = _LOADERS[name](Path(get_data_home(data_home)), n_queries)
     return DataSet(name, X, Q[:n_queries])
 
@@ -54,41 +48,23 @@ def _sift(home, n_queries):
 
 def _fashion_mnist(home, n_queries):
     """60,000 images of 784 pixels, integers in float32; 10,000 queries."""
-    folder, parts = home / "fashion-mnist", ("train", "t10k")
-    return (_read_images(folder / f"{part}-images-idx3-ubyte.gz") for part in parts)
-
-
-def _read_images(path):
-    """An IDX file of images as rows: a header, then the bytes."""
-    pixels = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
-    return pixels.reshape(-1, 784).astype(np.float32)
-
-
-def _offset(home, n_queries):
-    """float64, far from the origin: ``|x|^2 - 2 x.y + |y|^2`` has no digits left."""
-    rng = np.random.default_rng(0)
-    return (1e6 + rng.standard_normal((rows, 64)) for rows in (20_000, n_queries))
-
-
-def _integers(home, n_queries):
-    """Integers from 0 to 15: many equal distances."""
-    rng = np.random.default_rng(0)
-    shapes = (20_000, 32), (n_queries, 32)
-    return (rng.integers(0, 16, shape).astype(np.float32) for shape in shapes)
+    for part in ("train", "t10k"):
+        path = home / "fashion-mnist" / f"{part}-images-idx3-ubyte.gz"
+        pixels = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8, offset=16)
+        yield pixels.reshape(-1, 784).astype(np.float32)
 
 
 _LOADERS = {
     "sentences": _sentences,
     "sift": _sift,
     "fashion-mnist": _fashion_mnist,
-    "offset": _offset,
-    "integers": _integers,
+    # Far from the origin: |x|^2 - 2 x.y + |y|^2 has no digits left.
+    "offset": lambda home, n: (x.astype(float) + 1e6 for x in clustered(20_000, n, 64)),
+    # Many equal distances.
+    "integers": lambda home, n: (np.rint(4 * x) for x in clustered(20_000, n, 32)),
     # To try the benchmarks.
-    "tiny": lambda home, n_queries: clustered(4000, n_queries, 32),
+    "tiny": lambda home, n: clustered(4000, n, 32),
 }
-
-
-# -- exact answers -------------------------------------------------------------------
 
 
 def exact_neighbors(X, Q, k):

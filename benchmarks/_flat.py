@@ -41,9 +41,9 @@ def agreement(run, subject):
     for data in run.data_sets(names):
         row = {"data": data.name, "shape": "{} x {}".format(*data.X.shape)}
         row["dtype"] = str(data.X.dtype)
-        with run.start(some, Case(data)) as workers:
-            for name, worker in workers.items():
-                _, ids = worker.ask("answers", N_QUERIES)
+        with run.start(some, Case(data)) as peers:
+            for name, ask in peers.items():
+                _, ids = ask("answers", N_QUERIES)
                 n_equal = (ids == run.exact(data)[1]).all(axis=1).sum()
                 row[name] = f"{n_equal}/{len(ids)}"
         run.tables["agreement"].append(row)
@@ -60,6 +60,6 @@ def first_call(run, subject):
         with tempfile.TemporaryDirectory() as cache:
             ours = OURS._replace(environment={"NUMBA_CACHE_DIR": cache})
             for state in ("cold", "warm"):
-                with run.start({"ours": ours}, Case(data)) as workers:
-                    row[state] = workers["ours"].ask("first_seconds")
+                with run.start({"ours": ours}, Case(data)):
+                    row[state] = run.first_seconds
         run.tables["first_call"].append(row)

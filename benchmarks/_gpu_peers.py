@@ -24,12 +24,12 @@ def peers(run):
     for data, X, Q in run.data_sets():
         farthest = run.farthest(X, Q)
         for name, build in PEERS.items():
-            if run.is_late:
+            if run.seconds_left < 0:
                 yield {"peer": run.STOPPED}
                 return
             case = {"peer": name, "data": data}
             try:
-                seconds, search = seconds_of(lambda b=build, X=X: b(run, X))
+                seconds, search = seconds_of(partial(build, run, X))
                 case["build, ms"] = 1e3 * seconds
                 for row in run.time_search(search, X, Q, farthest):
                     yield {**case, **row}
@@ -38,13 +38,8 @@ def peers(run):
                 yield {**case, "skipped": f"{type(error).__name__}: {error}"}
 
 
-# -- builders ------------------------------------------------------------------------
-
-
 def _torch(precision, run, X):
-    torch, reason = run.torch()
-    if torch is None:
-        raise ImportError(reason)
+    torch = run.torch()
     rows = torch.from_numpy(X).cuda()
     norms = (rows * rows).sum(1)
     halves = rows.bfloat16() if precision == "bfloat16" else None

@@ -43,19 +43,19 @@ def ceilings(run):
     yield _rate(_MULTIPLY, own.FLOP_A_STEP * steps / 1e9, ms)
     ms = device.ms_of([device.launch_of(own.look_up, n_blocks, n_steps)])
     yield _rate(_LOOK_UP, own.LOOK_UPS_A_STEP * steps / 1e9, ms)
-    torch, reason = run.torch()
+    try:
+        torch = run.torch()
+    except ImportError as error:
+        yield {"what": "matrices, TFLOP/s", "skipped": str(error)}
+        return
     for name in ("float32", "TF32", "bfloat16"):
-        what = f"matrices, {name}, TFLOP/s"
-        if torch is None:
-            yield {"what": what, "skipped": reason}
-            continue
         torch.backends.cuda.matmul.allow_tf32 = name == "TF32"
         dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
         x = torch.randn(8192, 8192, device="cuda", dtype=dtype)
         # Both libraries work in the default stream, where the clock is.
         ms = device.ms(lambda x=x: x @ x)
         torch.backends.cuda.matmul.allow_tf32 = False
-        yield _rate(what, 2 * 8192**3 / 1e9, ms)
+        yield _rate(f"matrices, {name}, TFLOP/s", 2 * 8192**3 / 1e9, ms)
 
 
 def _rate(what, work_per_ms, ms):
@@ -71,7 +71,7 @@ def kernels(run):
     for name, X, Q in run.data_sets():
         for estimator, kinds, variant in _fitted(run, X):
             for batch in run.batches:
-                if run.is_late:
+                if run.seconds_left < 0:
                     yield {"kernel": run.STOPPED}
                     return
                 with _recorded(run) as launches:

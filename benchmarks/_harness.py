@@ -27,6 +27,8 @@ import subprocess
 import sys
 import time
 import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -88,30 +90,12 @@ def seconds_of(call):
     return time.perf_counter() - start, result
 
 
-def median_seconds(call, n_rounds):
-    """Median seconds of a call that is repeated."""
-    return median(seconds_of(call)[0] for _ in range(n_rounds))
-
-
-# -- processes -----------------------------------------------------------------------
-
-
 class PeerProcess(NamedTuple):
     """How to start a peer: its class in ``_peers.py``, its arguments, its variables."""
 
-    peer: str
+    name: str
     arguments: dict = {}
     environment: dict = {}
-
-
-def clean_environment(changes):
-    """Our environment without what would change a peer; the checkout is imported."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_DROPPED) and not name.endswith("_NUM_THREADS")
-    }
-    return {**kept, "PYTHONPATH": str(ROOT), **changes}
 
 
 def on_each_blas(name, peer, **arguments):
@@ -127,63 +111,74 @@ def faiss_index(key):
     return PeerProcess("Faiss", {"key": key}, WIDEST)
 
 
-class Worker:
-    """A peer in a process of its own."""
+@contextmanager
+def start(peer):
+    """A function that calls a method of a peer in a process of its own.
 
-    def __init__(self, start):
-        self.peer = start.peer
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, start.peer, json.dumps(start.arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=clean_environment(start.environment),
-        )
+    Keywords are parameters of its search.
+    """
+    variables = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_DROPPED) and not name.endswith("_NUM_THREADS")
+    }
+    process = subprocess.Popen(
+        [sys.executable, __file__, peer.name, json.dumps(peer.arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**variables, "PYTHONPATH": str(ROOT), **peer.environment},
+    )
 
-    def ask(self, method, *args):
-        """Call a method of the peer over there and wait for what it returns."""
+    def ask(method, *args, **search):
         try:
-            pickle.dump((method, args), self.process.stdin)
-            self.process.stdin.flush()
-            is_good, reply = pickle.load(self.process.stdout)
+            pickle.dump((method, args, search), process.stdin)
+            process.stdin.flush()
+            is_good, reply = pickle.load(process.stdout)
         except (EOFError, BrokenPipeError) as error:
-            raise RuntimeError(f"{self.peer} died in {method}") from error
+            raise RuntimeError(f"{peer} died in {method}") from error
         if not is_good:
-            raise RuntimeError(f"{self.peer} failed in {method}:\n{reply}")
+            raise RuntimeError(f"{peer} failed in {method}:\n{reply}")
         return reply
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.process.kill()
-        self.process.communicate()
-
-
-class Tuned:
-    """A worker that is asked with certain parameters of its search.
-
-    One worker can take part in a measurement several times, with other parameters.
-    """
-
-    def __init__(self, worker, **parameters):
-        self.worker, self.parameters = worker, parameters
-
-    def ask(self, method, *args):
-        self.worker.ask("set_search", self.parameters)
-        return self.worker.ask(method, *args)
+    try:
+        yield ask
+    finally:
+        process.kill()
+        process.communicate()
 
 
-# -- the clock -----------------------------------------------------------------------
+def _serve():
+    """Obey the requests that arrive on stdin: the other side of `start`."""
+    import _peers
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not end up among the replies
+    name, arguments = sys.argv[1:]
+    peer = getattr(_peers, name)(**json.loads(arguments))
+    while True:
+        try:
+            method, args, search = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            if search:
+                peer.set_search(search)
+            reply = True, getattr(peer, method)(*args)
+        except Exception:
+            reply = False, traceback.format_exc()
+        pickle.dump(reply, replies)
+        replies.flush()
 
 
+@dataclass
 class Timing:
     """Measurements of one peer for one line of a table."""
 
-    def __init__(self):
-        self.rounds = []  # median seconds of each round
-        self.answers = {}  # ids by the number of the first query
-        self.n_disturbed = 0
-        self.spent = 0.0
+    rounds: list = field(default_factory=list)  # median seconds of each
+    answers: dict = field(default_factory=dict)  # ids by number of the first query
+    n_disturbed: int = 0
+    spent: float = 0.0
 
     @property
     def seconds(self):
@@ -195,24 +190,23 @@ class Timing:
         return len(self.rounds) >= n_rounds
 
 
-def measure(workers, nq, n_threads, n_queries, budget, quick=False):
-    """Time searches for `nq` of `n_queries` queries on all workers, in turn.
+def measure(peers, nq, n_threads, n_queries, budget, quick=False):
+    """Time searches for `nq` of `n_queries` queries on all peers, in turn.
 
     Every round takes other queries where there are enough, the same for all peers. A
     round of batches repeats a call shorter than a few milliseconds. A round of single
     queries is a call for each of some. After `budget` seconds for one peer five rounds
-    do. Returns a `Timing` for each name of a worker.
+    do. `peers` are functions as of `start`, by name. Returns a `Timing` for each.
     """
     n_rounds = 2 if quick else 10 if nq == 1 else 7
-    timings = {name: Timing() for name in workers}
-    last = {}
-    for name, worker in workers.items():
-        worker.ask("set_threads", n_threads)
-        last[name] = worker.ask("time", [(0, nq)], False)[0][0]
+    timings, last = {name: Timing() for name in peers}, {}
+    for name, ask in peers.items():
+        ask("set_threads", n_threads)
+        last[name] = ask("time", [(0, nq)], False)[0][0]
     # All peers get the same single queries, fewer where one of them is slow.
     n_singles = _MAX_LOOPS if max(last.values()) < _SLOW_SINGLE else _FEW_SINGLES
     span = n_singles if nq == 1 else nq
-    waiting, n_done = list(workers), 0
+    waiting, n_done = list(peers), 0
     while waiting:
         first = n_done * span % (n_queries - span + 1)
         for name in waiting:
@@ -223,7 +217,7 @@ def measure(workers, nq, n_threads, n_queries, budget, quick=False):
                 calls = [(i, i + 1) for i in range(first, first + n_singles)]
             timing.n_disturbed += not settle(quick)
             is_slow = last[name] >= _SLOW
-            seconds, ids = workers[name].ask("time", calls, not is_slow)
+            seconds, ids = peers[name]("time", calls, not is_slow)
             last[name] = median(seconds)
             timing.rounds.append(last[name])
             timing.answers[first] = ids
@@ -251,31 +245,6 @@ def _busy_ticks():
     ticks = [int(word) for word in statistics.read_text().split()[1:9]]
     _user, _nice, _system, idle, waiting, *_ = ticks
     return sum(ticks) - idle - waiting
-
-
-# -- a worker's side -----------------------------------------------------------------
-
-
-def _serve():
-    """Obey the requests that arrive on stdin."""
-    import _peers
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a library prints must not end up among the replies
-    name, arguments = sys.argv[1:]
-    peer = getattr(_peers, name)(**json.loads(arguments))
-    while True:
-        try:
-            method, args = pickle.load(sys.stdin.buffer)
-        except EOFError:
-            return
-        try:
-            reply = True, getattr(peer, method)(*args)
-        except Exception:
-            reply = False, traceback.format_exc()
-        pickle.dump(reply, replies)
-        replies.flush()
 
 
 if __name__ == "__main__":

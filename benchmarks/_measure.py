@@ -6,6 +6,7 @@ A subject is a module with the cases and the peers of an estimator: ``_flat.py``
 
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import mean, median
@@ -18,13 +19,12 @@ from _data import DataSet, exact_neighbors, load, recall
 from _harness import (
     WIDEST,
     PeerProcess,
-    Tuned,
-    Worker,
     faiss_index,
     log,
     measure,
     on_each_blas,
     settle,
+    start,
 )
 
 from sklearn_ann import FlatL2Neighbors
@@ -88,23 +88,23 @@ class Run:
 
     @contextmanager
     def start(self, peers, case):
-        """Workers for those of the peers whose library is installed, by name."""
+        """Functions that ask those of the peers whose library is installed, by name."""
         arrays = {"X": case.data.X, "Q": case.data.Q, **case.arrays}
         with ExitStack() as stack:
             folder = stack.enter_context(TemporaryDirectory())
             for name, array in arrays.items():
                 np.save(Path(folder) / f"{name}.npy", array)
-            workers = {}
+            running = {}
             for name, peer in installed(peers).items():
                 log(f"building {name}")
-                workers[name] = stack.enter_context(Worker(peer))
-                workers[name].ask("prepare", folder, K)
-                self.processes.setdefault(name, workers[name].ask("describe"))
-            yield workers
+                ask = running[name] = stack.enter_context(start(peer))
+                self.first_seconds = ask("prepare", folder, K)
+                self.processes.setdefault(name, ask("describe"))
+            yield running
 
-    def measure(self, workers, nq, n_threads, budget=_BUDGET):
+    def measure(self, peers, nq, n_threads, budget=_BUDGET):
         n_queries = max(nq, N_QUERIES)
-        timings = measure(workers, nq, n_threads, n_queries, budget, self.quick)
+        timings = measure(peers, nq, n_threads, n_queries, budget, self.quick)
         self.n_rounds += sum(len(timing.rounds) for timing in timings.values())
         self.n_disturbed += sum(timing.n_disturbed for timing in timings.values())
         return timings
@@ -135,29 +135,26 @@ class Run:
 
 def installed(peers):
     """Those of some peers whose library is there."""
-    classes = {name: getattr(_peers, start.peer) for name, start in peers.items()}
+    classes = {name: getattr(_peers, peer.name) for name, peer in peers.items()}
     missing = [name for name in peers if not find_spec(classes[name].module)]
     if missing:
         log(f"left out, not installed: {', '.join(missing)}")
     return {name: peers[name] for name in peers if name not in missing}
 
 
-# -- speed ---------------------------------------------------------------------------
-
-
 def speed(run, subject):
     """A line for each case, number of lists probed, batch size, number of threads."""
     for case in subject.cases(run):
-        with run.start(subject.peers(case), case) as workers:
-            size = workers["ours"].ask("memory")
+        with run.start(subject.peers(case), case) as peers:
+            size = peers["ours"]("memory")
             for nprobe in subject.NPROBES[case.data.name]:
                 for nq, n_threads in subject.batches(case, nprobe):
                     setting = subject.RIVALS, nprobe, nq, n_threads
-                    row = _add_speed(run, case, workers, *setting)
+                    row = _add_speed(run, case, peers, *setting)
                     row["memory"] = size / case.data.X.nbytes
 
 
-def _add_speed(run, case, workers, rivals, nprobe, nq, n_threads):
+def _add_speed(run, case, peers, rivals, nprobe, nq, n_threads):
     """Add a line, and one with the times of all peers; return the first.
 
     `rivals` names the workers that a rival is the fastest of, by the name it gets.
@@ -165,9 +162,9 @@ def _add_speed(run, case, workers, rivals, nprobe, nq, n_threads):
     about = case.about
     if nprobe is not None:
         about["nprobe"] = nprobe
-        workers = {name: Tuned(workers[name], nprobe=nprobe) for name in workers}
+        peers = {name: partial(ask, nprobe=nprobe) for name, ask in peers.items()}
     about |= {"queries": nq, "threads": n_threads}
-    timings = run.measure(workers, nq, n_threads)
+    timings = run.measure(peers, nq, n_threads)
     log(", ".join(f"{key}={value}" for key, value in about.items()))
     ms = {name: 1e3 * timing.seconds for name, timing in timings.items()}
     ours = {"ms": ms["ours"], "queries/s": 1e3 * nq / ms["ours"]}
@@ -184,27 +181,24 @@ def _add_speed(run, case, workers, rivals, nprobe, nq, n_threads):
     return row
 
 
-# -- agreement -----------------------------------------------------------------------
-
-
 def agreement(run, subject):
     """Whether Faiss answers the same and, if not, why; whether all lists are exact."""
     for case in subject.cases(run):
-        peers = {"ours": subject.OURS, "Faiss": faiss_index(subject.key(**case.sizes))}
-        with run.start(peers, case) as workers:
-            nprobes = subject.NPROBES[case.data.name] if "Faiss" in workers else ()
+        both = {"ours": subject.OURS, "Faiss": faiss_index(subject.key(**case.sizes))}
+        with run.start(both, case) as peers:
+            nprobes = subject.NPROBES[case.data.name] if "Faiss" in peers else ()
             for nprobe in nprobes:
-                _add_agreement(run, case, workers, nprobe)
+                _add_agreement(run, case, peers, nprobe)
             if "labels" in case.arrays:
                 nprobe = case.sizes["nlist"]
-                _, ids = Tuned(workers["ours"], nprobe=nprobe).ask("answers", N_QUERIES)
+                _, ids = peers["ours"]("answers", N_QUERIES, nprobe=nprobe)
                 n_exact = int((ids == run.exact(case.data)[1]).all(axis=1).sum())
                 row = {**case.about, "nprobe": nprobe, "queries": N_QUERIES}
                 run.tables["agreement"].append({**row, "exact": n_exact})
                 run.expect(n_exact == N_QUERIES, f"exact ids: {row}")
 
 
-def _add_agreement(run, case, workers, nprobe):
+def _add_agreement(run, case, peers, nprobe):
     """Count queries by why our ids differ from those of Faiss, and equal distances.
 
     Short: Faiss found fewer than ten. Ties: the distances to the other rows are the
@@ -213,10 +207,9 @@ def _add_agreement(run, case, workers, nprobe):
     Q = case.data.Q[:N_QUERIES]
     found, exact, errors = [], [], []
     for name in ("ours", "Faiss"):
-        tuned = Tuned(workers[name], nprobe=nprobe)
-        sqdists, ids = tuned.ask("answers", N_QUERIES)
+        sqdists, ids = peers[name]("answers", N_QUERIES, nprobe=nprobe)
         rows = np.maximum(ids, 0).ravel()
-        vectors = workers["Faiss"].ask("decode", rows).astype(np.float64)
+        vectors = peers["Faiss"]("decode", rows).astype(np.float64)
         vectors = vectors.reshape(*ids.shape, -1)
         longest = np.sqrt((vectors**2).sum(axis=2).max())
         unit = 2.0**-24 * (np.linalg.norm(Q, axis=1) + longest)[:, None] ** 2
@@ -225,7 +218,7 @@ def _add_agreement(run, case, workers, nprobe):
         errors.append((np.abs(sqdists - exact[-1]) / unit)[ids >= 0].max())
     ids, their_ids = found
     probes = np.sort(nearest_lists(Q, case.arrays["centroids"], nprobe))
-    their_probes = np.sort(workers["Faiss"].ask("probes", N_QUERIES, nprobe))
+    their_probes = np.sort(peers["Faiss"]("probes", N_QUERIES, nprobe))
     difference = np.abs(np.diff(np.sort(exact), axis=0)[0])
     reasons = {
         "equal": (ids == their_ids).all(axis=1),
@@ -248,9 +241,6 @@ def nearest_lists(rows, centroids, n_lists):
     return FlatL2Neighbors(n_lists).fit(centroids).kneighbors(rows)[1]
 
 
-# -- recall against time -------------------------------------------------------------
-
-
 class Contender(NamedTuple):
     """A peer of a curve: `factor` is its parameter of refinement, `codes` its codes."""
 
@@ -265,20 +255,19 @@ def curve(run, subject):
     for case in subject.curve_cases(run):
         contenders = {f"{x.peer} {x.codes}": x for x in subject.contenders(case)}
         starts = {name: contender.start for name, contender in contenders.items()}
-        with run.start(starts, case) as workers:
-            settings = {
-                (name, *setting.values()): (Tuned(worker, **setting), setting)
-                for name, worker in workers.items()
+        with run.start(starts, case) as peers:
+            tuned = {
+                (name, *setting.items()): partial(ask, **setting)
+                for name, ask in peers.items()
                 for setting in _settings(run, case, contenders[name])
             }
-            log(f"{case.about}: recall against time, {len(settings)} settings")
-            tuned = {key: worker for key, (worker, _) in settings.items()}
+            log(f"{case.about}: recall against time, {len(tuned)} settings")
             timings = run.measure(tuned, N_QUERIES, 2, _CURVE_BUDGET)
         best = {}
-        for key, timing in timings.items():
-            contender = contenders[key[0]]
-            setting = {"codes": contender.codes} if contender.codes else {}
-            words = [f"{k}={v}" for k, v in {**setting, **settings[key][1]}.items()]
+        for (name, *setting), timing in timings.items():
+            contender = contenders[name]
+            codes = [("codes", contender.codes)] if contender.codes else []
+            words = [f"{key}={value}" for key, value in codes + setting]
             row = {**case.about, "peer": contender.peer, "setting": ", ".join(words)}
             row["recall@10"] = run.timed_recall(case.data, timing)
             row["queries/s"] = rate = N_QUERIES / timing.seconds
@@ -300,16 +289,13 @@ def _settings(run, case, contender):
     return [{"nprobe": n, contender.factor: f} for n in nprobes for f in factors]
 
 
-# -- training ------------------------------------------------------------------------
-
-
 def trained(run, case, ours, key):
     """The centroids and the index that Faiss trains; without Faiss our centroids."""
-    peers = installed({"trainer": PeerProcess("FaissTraining", {"key": key}, WIDEST)})
+    faiss = installed({"trainer": PeerProcess("FaissTraining", {"key": key}, WIDEST)})
     ours = PeerProcess("OursTraining", {**ours.arguments, **case.sizes})
-    with run.start(peers or {"trainer": ours}, case) as workers:
-        workers["trainer"].ask("train", 0)
-        return workers["trainer"].ask("trained")
+    with run.start(faiss or {"trainer": ours}, case) as peers:
+        peers["trainer"]("train", 0)
+        return peers["trainer"]("trained")
 
 
 def training(run, subject):
@@ -317,16 +303,16 @@ def training(run, subject):
     for case in subject.training_cases(run):
         faisses = on_each_blas("Faiss", "FaissTraining", key=subject.key(**case.sizes))
         ours = {**subject.OURS.arguments, **case.sizes}
-        peers = {"ours": PeerProcess("OursTraining", ours), **faisses}
+        trainers = {"ours": PeerProcess("OursTraining", ours), **faisses}
         results, nprobe = defaultdict(list), subject.NPROBES[case.data.name][-1]
-        with run.start(peers, case) as workers:
+        with run.start(trainers, case) as peers:
             for seed in range(1 if run.quick else 3):
-                for name, worker in workers.items():
+                for name, ask in peers.items():
                     log(f"{case.about}: training of {name}, {seed=}")
-                    worker.ask("set_threads", 2)
+                    ask("set_threads", 2)
                     settle(run.quick)
-                    times = worker.ask("train", seed)
-                    _, ids = Tuned(worker, nprobe=nprobe).ask("answers", N_QUERIES)
+                    times = ask("train", seed)
+                    _, ids = ask("answers", N_QUERIES, nprobe=nprobe)
                     results[name].append((*times, run.recall(case.data, ids)))
         for name, seeds in results.items():
             times, adding, recalls = zip(*seeds, strict=True)

@@ -27,21 +27,16 @@ class Peer:
     package = module = simd = None
 
     def prepare(self, folder, k):
-        """Build the index and search once: it may have to compile."""
+        """Seconds to build the index and to search once, which may have to compile."""
         self.k, self.folder = k, Path(folder)
         self.Q = self.load("Q")
         X = self.load("X")
-        self._first, _ = seconds_of(lambda: (self.build(X), self.search(self.Q[:1])))
-
-    def first_seconds(self):
-        """Of the first fit and search."""
-        return self._first
+        return seconds_of(lambda: (self.build(X), self.search(self.Q[:1])))[0]
 
     def load(self, name):
-        return np.load(self.folder / f"{name}.npy")
-
-    def has(self, name):
-        return (self.folder / f"{name}.npy").exists()
+        """An array of the folder, or None."""
+        path = self.folder / f"{name}.npy"
+        return np.load(path) if path.exists() else None
 
     def answers(self, n_queries):
         """Distances and ids for the first queries."""
@@ -67,17 +62,12 @@ class Peer:
         """What the peer runs on: version, SIMD level, BLAS."""
         from threadpoolctl import threadpool_info
 
-        blas = [
-            f"{pool['prefix']} {pool['version']} {pool.get('architecture', '')}".strip()
-            for pool in threadpool_info()
-            if pool["user_api"] == "blas"
-        ]
+        pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+        keys = "prefix", "version", "architecture"
+        blas = [" ".join(str(pool.get(key, "")) for key in keys) for pool in pools]
         about = {"package": f"{self.package} {version(self.package)}"}
         about["SIMD"] = self.simd() if self.simd else "-"
         return {**about, "BLAS in the process": "; ".join(blas)}
-
-
-# -- ours ----------------------------------------------------------------------------
 
 
 class Ours(Peer):
@@ -91,18 +81,18 @@ class Ours(Peer):
         self.index = getattr(sklearn_ann, estimator)(metric="sqeuclidean", **params)
 
     def build(self, X):
-        if self.has("index"):
+        self.index.set_params(n_neighbors=self.k)
+        if (index := self.load("index")) is not None:
             import faiss
 
             from sklearn_ann import from_faiss
 
-            index = faiss.deserialize_index(self.load("index"))
+            index = faiss.deserialize_index(index)
             self.index = from_faiss(index, n_neighbors=self.k)
-            return
-        self.index.set_params(n_neighbors=self.k)
-        if self.has("centroids"):
-            self.index.set_params(init=self.load("centroids"), max_iter=0)
-        self.index.fit(X)
+        elif (centroids := self.load("centroids")) is not None:
+            self.index.set_params(init=centroids, max_iter=0).fit(X)
+        else:
+            self.index.fit(X)
 
     def set_threads(self, n_threads):
         self.index.set_params(n_jobs=n_threads)
@@ -172,9 +162,6 @@ def _buffers_of(value):
     return buffers
 
 
-# -- Faiss ---------------------------------------------------------------------------
-
-
 class Faiss(Peer):
     """An index by its key in Faiss's index_factory, or that of the folder.
 
@@ -191,16 +178,17 @@ class Faiss(Peer):
 
     def build(self, X):
         self.Q, X = (array.astype(np.float32, copy=False) for array in (self.Q, X))
-        if self.has("index"):
-            self.index = self.faiss.deserialize_index(self.load("index"))
+        if (index := self.load("index")) is not None:
+            self.index = self.faiss.deserialize_index(index)
             if self.index.use_precomputed_table != 1:
                 raise RuntimeError("Faiss has not computed its tables.")
             return
         self.index = self.faiss.index_factory(X.shape[1], self.key)
-        is_given = self.has("centroids") and self.key.startswith("IVF")
+        centroids = self.load("centroids")
+        is_given = centroids is not None and self.key.startswith("IVF")
         if is_given:
             ivf = self.faiss.extract_index_ivf(self.index)
-            self.faiss.downcast_index(ivf.quantizer).add(self.load("centroids"))
+            self.faiss.downcast_index(ivf.quantizer).add(centroids)
         self.index.train(X)
         if is_given and ",Flat" in self.key:
             labels, pointer = self.load("labels"), self.faiss.swig_ptr
@@ -258,9 +246,6 @@ class FaissTraining(Faiss):
         return centroids, self.faiss.serialize_index(self.index)
 
 
-# -- others --------------------------------------------------------------------------
-
-
 class SklearnBrute(Peer):
     package, module = "scikit-learn", "sklearn"
 
@@ -268,14 +253,11 @@ class SklearnBrute(Peer):
         from sklearn.neighbors import NearestNeighbors
 
         self.index = NearestNeighbors(n_neighbors=self.k, algorithm="brute").fit(X)
-        self.limits = None
 
     def set_threads(self, n_threads):
         from threadpoolctl import threadpool_limits
 
-        if self.limits is not None:
-            self.limits.restore_original_limits()
-        self.limits = threadpool_limits(n_threads)
+        threadpool_limits(n_threads)
 
     def search(self, Q):
         return self.index.kneighbors(Q)

@@ -18,9 +18,6 @@ RESULTS = Path(__file__).with_name("results")
 _BLOCK = r"(?s)(<!-- begin {0} -->\n\n)(.*?)(\n\n<!-- end {0} -->)"
 
 
-# -- Markdown ------------------------------------------------------------------------
-
-
 def table(rows):
     """A Markdown table of dicts with a column for each key, aligned to be read as text.
 
@@ -43,19 +40,11 @@ def _column(name, values):
 
 
 def _text(cell):
-    if cell is None:
-        return "-"
-    if isinstance(cell, float):
-        return _three_digits(cell)
-    return str(cell).replace("\n", " ").replace("|", "/")
-
-
-def _three_digits(value):
-    """Three significant digits, never with an exponent."""
-    if value == 0:
-        return "0"
-    digits = 2 - int(f"{value:.2e}".partition("e")[2])
-    return f"{round(value, digits):,.{max(digits, 0)}f}"
+    """Of floats three significant digits, never with an exponent."""
+    if not isinstance(cell, float):
+        return "-" if cell is None else str(cell).replace("\n", " ").replace("|", "/")
+    digits = 2 - int(f"{cell:.2e}".partition("e")[2]) if cell else 0
+    return f"{round(cell, digits):,.{max(digits, 0)}f}"
 
 
 def replace_block(report, name, content):
@@ -79,9 +68,6 @@ def read_table(report, name):
     lines = [line for line in block.partition("\n\n")[0].splitlines() if "|" in line]
     cells = [re.split(r" +\| +", line.strip("| ")) for line in lines]
     return [dict(zip(cells[0], row, strict=True)) for row in cells[2:]]
-
-
-# -- the machine ---------------------------------------------------------------------
 
 
 def machine():

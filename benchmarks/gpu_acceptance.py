@@ -18,8 +18,10 @@ import subprocess
 import sys
 import time
 import traceback
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]  # this checkout, installed or not
@@ -28,7 +30,7 @@ import numpy as np  # noqa: E402
 from _data import clustered, load, recall  # noqa: E402
 from _gpu_peers import peers  # noqa: E402
 from _gpu_roofline import ceilings, kernels  # noqa: E402
-from _harness import median_seconds  # noqa: E402
+from _harness import seconds_of  # noqa: E402
 from _report import RESULTS, commit, output_of, table  # noqa: E402
 
 K = 10
@@ -42,18 +44,10 @@ def _parse():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sim", action="store_true", help="tiny, in the simulator")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder")
-    parser.add_argument(
-        "--time-limit", type=float, default=480, help="seconds; stages stop after it"
-    )
-    parser.add_argument(
-        "--stages", default=",".join(STAGES), help="the default is %(default)s"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="leave out what is finished"
-    )
-    parser.add_argument(
-        "--data-home", help="folder of the data sets (default: scikit-learn's)"
-    )
+    parser.add_argument("--time-limit", type=float, default=480, help="seconds")
+    parser.add_argument("--stages", default=",".join(STAGES), help="%(default)s")
+    parser.add_argument("--resume", action="store_true", help="only what is unfinished")
+    parser.add_argument("--data-home", help="folder, by default scikit-learn's")
     options = parser.parse_args()
     options.stages = options.stages.split(",")
     if unknown := {*options.stages} - {*STAGES}:
@@ -84,10 +78,6 @@ class Run:
     def seconds_left(self):
         return self._start + self.options.time_limit - time.perf_counter()
 
-    @property
-    def is_late(self):
-        return self.seconds_left < 0
-
     def data_sets(self):
         """Names, rows and queries: real vectors if they are there, or generated."""
         n_queries = max(self.batches)
@@ -116,19 +106,20 @@ class Run:
         for batch in self.batches:
             queries = Q[:batch]
             ids = np.asarray(search(queries))  # compiles and uploads
-            seconds = median_seconds(lambda q=queries: search(q), self.rounds)
+            repeats = (seconds_of(partial(search, queries)) for _ in range(self.rounds))
+            seconds = median(seconds for seconds, _ in repeats)
             row = {"batch": batch, "ms": 1e3 * seconds, "queries/s": batch / seconds}
             yield {**row, "recall": recall(X, queries, ids, farthest[:batch])}
 
     def torch(self):
-        """The module, or None, and why it is not used."""
+        """The module; an ImportError says why it is not used."""
         if self.options.sim:
-            return None, "simulated"
-        try:
-            import torch
-        except ImportError as error:
-            return None, str(error)
-        return (torch, "") if torch.cuda.is_available() else (None, "it finds no GPU")
+            raise ImportError("simulated")
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ImportError("torch finds no GPU")
+        return torch
 
     def do(self, stage):
         """Run a stage, and write each line down as soon as it is known."""
@@ -166,9 +157,6 @@ class Run:
                 parts += [f"## {stage.__doc__}", table(self.found[name])]
         markdown = "\n\n".join(parts) + "\n"
         self._path.with_suffix(".md").write_text(markdown, encoding="utf-8")
-
-
-# -- stages --------------------------------------------------------------------------
 
 
 def environment(run):
@@ -240,7 +228,7 @@ def estimators(run):
         farthest = run.farthest(X, Q)
         for label, estimator in _estimators(run, X):
             base = {"estimator": label, "data": name}
-            seconds = median_seconds(lambda e=estimator, X=X: e.fit(X), 1)
+            seconds, _ = seconds_of(partial(estimator.fit, X))
             yield {**base, "batch": "fit", "ms": 1e3 * seconds}
 
             def search(queries, estimator=estimator):
@@ -248,7 +236,7 @@ def estimators(run):
 
             for row in run.time_search(search, X, Q, farthest):
                 yield {**base, **row}
-                if run.is_late:
+                if run.seconds_left < 0:
                     yield {"estimator": run.STOPPED}
                     return
 

@@ -2,39 +2,32 @@
 
 ``python benchmarks/run.py flat`` replaces the tables in ``benchmarks/results/flat.md``;
 ``picture`` draws what the tables say, and ``all`` does everything. A run that is quick,
-or of some data sets only, is saved only where ``--output`` says.
+or of some data sets only, is saved only where ``--output`` says. Keep the machine idle.
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # this checkout, installed or not
+# This checkout, installed or not.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import _flat  # noqa: E402
-import _ivf_flat  # noqa: E402
-import _ivf_pq  # noqa: E402
-import _measure  # noqa: E402
-from _harness import log  # noqa: E402
-from _picture import draw  # noqa: E402
-from _report import RESULTS, clear, machine, replace_block, stamp, table  # noqa: E402
+import _flat
+import _ivf_flat
+import _ivf_pq
+import _measure
+from _harness import log
+from _picture import draw
+from _report import RESULTS, clear, machine, replace_block, stamp, table
 
 SUBJECTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq}
 
 
 def _parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        epilog="Peers run in processes of their own. Keep the machine idle meanwhile.",
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("subject", choices=[*SUBJECTS, "picture", "all"])
-    parser.add_argument(
-        "--data-home", help="folder of the data sets (default: scikit-learn's)"
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny generated data, to try it all"
-    )
+    parser.add_argument("--data-home", help="folder, by default scikit-learn's")
+    parser.add_argument("--quick", action="store_true", help="tiny, to try it all")
     parser.add_argument("--only", help="sections to run, separated by commas")
     parser.add_argument("--data", help="data sets to measure, separated by commas")
     parser.add_argument("--output", type=Path, help="folder of the results")
@@ -58,7 +51,8 @@ def _run_sections(subject, options):
         note = f"{run.n_disturbed} of {run.n_rounds} rounds began on a busy machine"
         processes = [{"process": x, **about} for x, about in run.processes.items()]
         content = "\n".join([*lines, "", table(processes)])
-        report = replace_block(report, "machine", content)
+        if not options.only or options.output != RESULTS:
+            report = replace_block(report, "machine", content)
         for block, rows in run.tables.items():
             content = f"{table(rows)}\n\nMeasured {stamp()}. So far {note}."
             report = replace_block(report, block, content)
