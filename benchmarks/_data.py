@@ -63,7 +63,7 @@ _LOADERS = {
     # Many equal distances.
     "integers": lambda home, n: (np.rint(4 * x) for x in clustered(20_000, n, 32)),
     # To try the benchmarks.
-    "tiny": lambda home, n: clustered(4000, n, 32),
+    "tiny": lambda home, n: clustered(2000, n, 16),
 }
 
 

@@ -29,9 +29,6 @@ def cases(run):
             yield run.once((data.name, nlist), _make_case, run, data, nlist)
 
 
-curve_cases = cases
-
-
 def _make_case(run, data, nlist):
     """Each row is in the list of its nearest centroid, by our arithmetic for all."""
     case = Case(data, {"nlist": nlist})

@@ -15,7 +15,7 @@ NPROBES |= {"fashion-mnist": [1, 4, 16], "tiny": [1, 4]}
 # Parts of a row, each with a code of 8 bits: at equal codes, and in the curve.
 PARTS = {"sift": [8, 16, 32], "sentences": [8, 96], "fashion-mnist": [28, 98]}
 CURVE_PARTS = {"sift": [16, 32, 64], "sentences": [96], "fashion-mnist": [98]}
-PARTS["tiny"] = CURVE_PARTS["tiny"] = [8]
+PARTS["tiny"] = CURVE_PARTS["tiny"] = [4]
 
 OURS = PeerProcess("Ours", {"estimator": "IVFPQNeighbors"})
 FAISSES = on_each_blas("Faiss IVFPQ", "Faiss")

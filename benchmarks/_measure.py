@@ -252,7 +252,7 @@ class Contender(NamedTuple):
 
 def curve(run, subject):
     """Recall and queries/s of many settings: 1000 queries at once, two threads."""
-    for case in subject.curve_cases(run):
+    for case in getattr(subject, "curve_cases", subject.cases)(run):
         contenders = {f"{x.peer} {x.codes}": x for x in subject.contenders(case)}
         starts = {name: contender.start for name, contender in contenders.items()}
         with run.start(starts, case) as peers:
@@ -282,10 +282,11 @@ def _settings(run, case, contender):
     """A grid of the parameters of a contender."""
     if contender.peer == "hnswlib":
         return [{"ef": ef} for ef in (10, 20, 40, 80, 160, 320)]
-    nprobes = [n for n in _NPROBES if n < case.sizes["nlist"]]
+    step = 3 if run.quick else 1
+    nprobes = [n for n in _NPROBES[::step] if n < case.sizes["nlist"]]
     if contender.factor is None:
         return [{"nprobe": n} for n in nprobes]
-    factors = _FACTORS[::2] if run.quick else _FACTORS
+    factors = _FACTORS[::step]
     return [{"nprobe": n, contender.factor: f} for n in nprobes for f in factors]
 
 

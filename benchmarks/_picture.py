@@ -15,13 +15,12 @@ _SERIES = [
     ("hnswlib", "ivf_flat", "hnswlib", "C2"),
 ]
 
-# Exact searches, by the column of the ratio to ours in the table of speed.
+# Exact searches, by the column of their rate or of the ratio to ours.
 _EXACT = [
-    ("FlatL2Neighbors (exact)", None, "black"),
+    ("FlatL2Neighbors (exact)", "queries/s", "black"),
     ("Faiss Flat", "x Faiss Flat", "C7"),
     ("scikit-learn brute force", "x scikit-learn", "C6"),
 ]
-_LEAST_RECALL = 0.7
 
 
 def draw(folder):
@@ -58,13 +57,16 @@ def _draw_panel(axis, data, reports):
             axis.plot(*zip(*points, strict=True), color=color, label=label, **look)
     for row in read_table(reports["flat"], "speed"):
         if (row["data"], row["queries"], row["threads"]) == (data, "1000", "2"):
+            ours = {"marker": "*", "markersize": 12, "zorder": 3}
             for label, column, color in _EXACT:
-                rate = _number(row["queries/s"])
-                if column:
-                    rate /= _number(row.get(column, "1"))
-                look = {"marker": "*" if column is None else "s", "linestyle": "none"}
-                axis.plot(1, rate, color=color, label=label, clip_on=False, **look)
-    axis.set(title=data, xlabel="recall@10", yscale="log", xlim=(_LEAST_RECALL, 1))
+                if column in row:
+                    rate = _number(row["queries/s"])
+                    rate /= 1 if column == "queries/s" else _number(row[column])
+                    look = ours if column == "queries/s" else {"marker": "s"}
+                    look = {"linestyle": "none", "clip_on": False, **look}
+                    axis.plot(1, rate, color=color, label=label, **look)
+    axis.set(title=data, xlabel="recall@10", yscale="log", xlim=(0.7, 1))
+    axis.set_xticks([0.7, 0.8, 0.9, 1.0])
     axis.grid(alpha=0.3, which="both")
 
 

@@ -72,9 +72,8 @@ def read_table(report, name):
 
 def machine():
     """What a measurement depends on, by what it is."""
-    cores = len(os.sched_getaffinity(0))
     system, python = platform.platform(), platform.python_version()
-    return {"CPU": cpu_model(), "cores": cores, "OS": system, "Python": python}
+    return {"CPU": cpu_model(), "cores": os.cpu_count(), "OS": system, "Python": python}
 
 
 def stamp():

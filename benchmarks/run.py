@@ -9,8 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-# This checkout, installed or not.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout
 
 import _flat
 import _ivf_flat
