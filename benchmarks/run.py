@@ -72,7 +72,7 @@ def main():
             failures += _run_sections(subject, options)
     if options.subject in ("picture", "all") and options.output:
         draw(options.output)
-    sys.exit("\n".join(failures))
+    sys.exit("\n".join(failures) or 0)
 
 
 if __name__ == "__main__":
