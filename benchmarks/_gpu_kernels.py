@@ -1,7 +1,4 @@
-"""Kernels that do nothing but read, nothing but multiply, or nothing but look up.
-
-In a file of their own, as importing it needs numba-cuda.
-"""
+"""Kernels that only read, multiply or look up. Importing them needs numba-cuda."""
 
 from sklearn_ann._cuda._compat import cuda, float32, kernel, load4
 

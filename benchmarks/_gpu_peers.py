@@ -6,15 +6,14 @@ is an ImportError whose text is recorded.
 """
 
 import importlib
-import statistics
-import time
+from functools import partial
 
-import numpy as np
-from _gpu_data import K, data_sets, farthest_sqdists, recall
+from _harness import seconds_of
 
-# Rows that torch multiplies with at a time, and candidates that it measures again.
+# Rows that torch multiplies with at a time, and candidates that it measures again for
+# each neighbour.
 _CHUNK = 2**17
-_REFINED = 4 * K
+_REFINED = 4
 
 
 def peers(run):
@@ -22,76 +21,49 @@ def peers(run):
     if run.options.sim:
         yield from ({"peer": name, "skipped": "simulated"} for name in PEERS)
         return
-    for data, X, Q in data_sets(run):
-        farthest = farthest_sqdists(X, Q)
+    for data, X, Q in run.data_sets():
+        farthest = run.farthest(X, Q)
         for name, build in PEERS.items():
-            if run.is_late:
+            if run.seconds_left < 0:
                 yield {"peer": run.STOPPED}
                 return
             case = {"peer": name, "data": data}
             try:
-                start = time.perf_counter()
-                search = build(run, X)
-                fit_ms = 1e3 * (time.perf_counter() - start)
-                for batch in run.batches:
-                    queries = Q[:batch]
-                    ids = np.asarray(search(queries))
-                    seconds = seconds_of(lambda s=search, q=queries: s(q), run.rounds)
-                    yield {
-                        **case,
-                        "build, ms": fit_ms,
-                        "batch": batch,
-                        "ms": 1e3 * seconds,
-                        "queries/s": batch / seconds,
-                        "recall": recall(X, queries, ids, farthest[:batch]),
-                    }
+                seconds, search = seconds_of(partial(build, run, X))
+                case["build, ms"] = 1e3 * seconds
+                for row in run.time_search(search, X, Q, farthest):
+                    yield {**case, **row}
             except Exception as error:
                 # A peer that fails is no failure of ours.
                 yield {**case, "skipped": f"{type(error).__name__}: {error}"}
 
 
-def seconds_of(call, rounds):
-    """The median time of a call that ends on the host."""
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def _torch(precision, run, X):
+    torch = run.torch()
+    rows = torch.from_numpy(X).cuda()
+    norms = (rows * rows).sum(1)
+    halves = rows.bfloat16() if precision == "bfloat16" else None
 
+    def search(Q):
+        queries = torch.from_numpy(Q).cuda()
+        if halves is not None:
+            n_found = min(_REFINED * run.k, len(X))
+            ids = _torch_nearest(torch, queries.bfloat16(), halves, norms, n_found)
+            differences = [rows[column] - queries for column in ids.T.unbind(0)]
+            sqdists = torch.stack([x.square().sum(1) for x in differences], 1)
+            return ids.gather(1, sqdists.topk(run.k, largest=False).indices).cpu()
+        torch.backends.cuda.matmul.allow_tf32 = precision == "TF32"
+        try:
+            return _torch_nearest(torch, queries, rows, norms, run.k).cpu()
+        finally:
+            torch.backends.cuda.matmul.allow_tf32 = False
 
-# -- torch ---------------------------------------------------------------------------
-
-
-def _torch(precision):
-    def build(run, X):
-        torch, reason = run.torch()
-        if torch is None:
-            raise ImportError(reason)
-        rows = torch.from_numpy(X).cuda()
-        norms = (rows * rows).sum(1)
-        halves = rows.bfloat16() if precision == "bfloat16" else None
-
-        def search(Q):
-            queries = torch.from_numpy(Q).cuda()
-            if halves is not None:
-                n_found = min(_REFINED, len(X))
-                ids = _torch_nearest(torch, queries.bfloat16(), halves, norms, n_found)
-                return _torch_refine(torch, queries, rows, ids).cpu()
-            torch.backends.cuda.matmul.allow_tf32 = precision == "TF32"
-            try:
-                return _torch_nearest(torch, queries, rows, norms, K).cpu()
-            finally:
-                torch.backends.cuda.matmul.allow_tf32 = False
-
-        return search
-
-    return build
+    return search
 
 
 def _torch_nearest(torch, Q, X, norms, k):
     """Distances by a matrix product, a part of the rows at a time, and topk."""
-    best = None
+    found = []
     for start in range(0, len(X), _CHUNK):
         part = X[start : start + _CHUNK]
         of_part = norms[start : start + _CHUNK]
@@ -100,89 +72,62 @@ def _torch_nearest(torch, Q, X, norms, k):
         else:
             sqdists = of_part - 2 * (Q @ part.T).float()
         values, ids = sqdists.topk(min(k, len(part)), largest=False)
-        ids += start
-        if best is not None:
-            values, ids = torch.cat([best[0], values], 1), torch.cat([best[1], ids], 1)
-            values, order = values.topk(k, largest=False)
-            ids = ids.gather(1, order)
-        best = values, ids
-    return best[1]
+        found.append((values, ids + start))
+    values, ids = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
+    return ids.gather(1, values.topk(k, largest=False).indices)
 
 
-def _torch_refine(torch, Q, X, ids):
-    """The nearest of some rows, by their differences in float32."""
-    sqdists = torch.stack(
-        [(X[column] - Q).square().sum(1) for column in ids.T.unbind(0)], 1
-    )
-    return ids.gather(1, sqdists.topk(K, largest=False).indices)
+def _cuvs(kind, run, X):
+    module = importlib.import_module(f"cuvs.neighbors.{kind}")
+    from numba import cuda
+
+    rows = cuda.to_device(X)
+    if kind == "brute_force":
+        index, more = module.build(rows, metric="sqeuclidean"), ()
+    else:
+        params = {"n_lists": run.nlist_for(X), "metric": "sqeuclidean"}
+        if kind == "ivf_pq":
+            params |= {"pq_dim": X.shape[1] // 8, "pq_bits": 8}
+        index = module.build(module.IndexParams(**params), rows)
+        more = (module.SearchParams(n_probes=run.nprobe),)
+
+    def search(Q):
+        _, ids = module.search(*more, index, cuda.to_device(Q), run.k)
+        return cuda.as_cuda_array(ids).copy_to_host()
+
+    search.rows = rows  # the index of brute_force refers to them
+    return search
 
 
-# -- cuVS ----------------------------------------------------------------------------
+def _faiss(kind, run, X):
+    faiss = importlib.import_module("faiss")
+    if not hasattr(faiss, "StandardGpuResources"):
+        raise ImportError("this Faiss has no GPU part")
+    resources, d = faiss.StandardGpuResources(), X.shape[1]
+    if kind == "flat":
+        index = faiss.GpuIndexFlatL2(resources, d)
+    else:
+        metric, nlist = faiss.METRIC_L2, run.nlist_for(X)
+        index = faiss.GpuIndexIVFFlat(resources, d, nlist, metric)
+        index.train(X)
+        index.nprobe = run.nprobe
+    index.add(X)
 
+    def search(Q):
+        return index.search(Q, run.k)[1]
 
-def _cuvs(kind):
-    def build(run, X):
-        module = importlib.import_module(f"cuvs.neighbors.{kind}")
-        from numba import cuda
-
-        rows = cuda.to_device(X)
-        if kind == "brute_force":
-            index, more = module.build(rows, metric="sqeuclidean"), ()
-        else:
-            params = {"n_lists": run.nlist_for(X), "metric": "sqeuclidean"}
-            if kind == "ivf_pq":
-                params |= {"pq_dim": X.shape[1] // 8, "pq_bits": 8}
-            index = module.build(module.IndexParams(**params), rows)
-            more = (module.SearchParams(n_probes=run.nprobe),)
-
-        def search(Q):
-            _, ids = module.search(*more, index, cuda.to_device(Q), K)
-            return cuda.as_cuda_array(ids).copy_to_host()
-
-        # The index of brute_force refers to the rows.
-        search.rows = rows
-        return search
-
-    return build
-
-
-# -- Faiss ---------------------------------------------------------------------------
-
-
-def _faiss(kind):
-    def build(run, X):
-        faiss = importlib.import_module("faiss")
-        if not hasattr(faiss, "StandardGpuResources"):
-            raise ImportError("this Faiss has no GPU part")
-        resources = faiss.StandardGpuResources()
-        if kind == "flat":
-            index = faiss.GpuIndexFlatL2(resources, X.shape[1])
-        else:
-            index = faiss.GpuIndexIVFFlat(
-                resources, X.shape[1], run.nlist_for(X), faiss.METRIC_L2
-            )
-            index.train(X)
-            index.nprobe = run.nprobe
-        index.add(X)
-
-        def search(Q):
-            return index.search(Q, K)[1]
-
-        # The index refers to them.
-        search.resources = resources
-        return search
-
-    return build
+    search.resources = resources  # the index refers to them
+    return search
 
 
 PEERS = {
-    "torch float32": _torch("float32"),
-    "torch TF32": _torch("TF32"),
-    "torch bfloat16, measured again": _torch("bfloat16"),
-    "cuVS brute_force": _cuvs("brute_force"),
-    "cuVS ivf_flat": _cuvs("ivf_flat"),
-    "cuVS ivf_pq": _cuvs("ivf_pq"),
+    "torch float32": partial(_torch, "float32"),
+    "torch TF32": partial(_torch, "TF32"),
+    "torch bfloat16, measured again": partial(_torch, "bfloat16"),
+    "cuVS brute_force": partial(_cuvs, "brute_force"),
+    "cuVS ivf_flat": partial(_cuvs, "ivf_flat"),
+    "cuVS ivf_pq": partial(_cuvs, "ivf_pq"),
     # Last: a wheel without code for this GPU may end the process.
-    "Faiss GpuIndexFlatL2": _faiss("flat"),
-    "Faiss GpuIndexIVFFlat": _faiss("ivf_flat"),
+    "Faiss GpuIndexFlatL2": partial(_faiss, "flat"),
+    "Faiss GpuIndexIVFFlat": partial(_faiss, "ivf_flat"),
 }

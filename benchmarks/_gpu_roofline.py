@@ -5,14 +5,13 @@ launched again with the same arguments. So the thresholds are those at the end o
 search, and few candidates are appended, as in all rounds but the first.
 """
 
-import inspect
 import math
 import statistics
 from contextlib import ExitStack, contextmanager
+from inspect import signature
 from unittest.mock import patch
 
 import numpy as np
-from _gpu_data import K, data_sets
 
 NO_CLOCK = "the simulator has no clock"
 
@@ -23,7 +22,8 @@ _MS_A_LAUNCH = 0.5
 # Threads and blocks of the kernels that measure the ceilings: enough for any GPU.
 _THREADS, _BLOCKS = 256, 4096
 
-# Names of ceilings, of work in units of 10^12.
+# Names of ceilings.
+_READ = "read, GB/s"
 _MULTIPLY = "float32 multiply-add, TFLOP/s"
 _LOOK_UP = "look-ups in shared memory, 10^12/s"
 
@@ -31,49 +31,31 @@ _LOOK_UP = "look-ups in shared memory, 10^12/s"
 def ceilings(run):
     """What the device copies, reads, multiplies and looks up."""
     device = _Device(run)
-    yield from _memory_ceilings(run, device)
-    n_steps, n_blocks = (2, 1) if run.options.sim else (2**14, _BLOCKS)
-    ms = device.ms_of([device.multiply_launch(n_blocks, n_steps)])
-    work = device.flop_a_step * n_steps * n_blocks * _THREADS
-    yield _rate(_MULTIPLY, work / 1e9, ms)
-    ms = device.ms_of([device.look_up_launch(n_blocks, n_steps)])
-    work = device.look_ups_a_step * n_steps * n_blocks * _THREADS
-    yield _rate(_LOOK_UP, work / 1e9, ms)
-    yield from _matrix_ceilings(run)
-
-
-def _memory_ceilings(run, device):
-    n = 2**12 if run.options.sim else 2**30
+    own = device.kernels
+    n, n_steps, n_blocks = (2**12, 2, 1) if run.options.sim else (2**30, 2**14, _BLOCKS)
     source, target = device.empty(n), device.empty(n)
     ms = device.ms(lambda: target.copy_to_device(source))
     yield _rate("copy, GB/s", 2 * 4 * n / 1e6, ms)
-    ms = device.ms_of([device.read_launch(source)])
-    yield _rate("read, GB/s", 4 * n / 1e6, ms)
-
-
-def _matrix_ceilings(run):
-    torch, reason = run.torch()
-    for name, dtype, tf32 in (
-        ("float32", "float32", False),
-        ("TF32", "float32", True),
-        ("bfloat16", "bfloat16", False),
-    ):
-        what = f"matrices, {name}, TFLOP/s"
-        if torch is None:
-            yield {"what": what, "skipped": reason}
-            continue
-        torch.backends.cuda.matmul.allow_tf32 = tf32
-        x = torch.randn(8192, 8192, device="cuda", dtype=getattr(torch, dtype))
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        times = []
-        for _ in range(run.rounds):
-            start.record()
-            x @ x
-            end.record()
-            end.synchronize()
-            times.append(start.elapsed_time(end))
+    ms = device.ms_of([device.launch_of(own.read, n_blocks, source)])
+    yield _rate(_READ, 4 * n / 1e6, ms)
+    steps = n_steps * n_blocks * _THREADS
+    ms = device.ms_of([device.launch_of(own.multiply, n_blocks, n_steps)])
+    yield _rate(_MULTIPLY, own.FLOP_A_STEP * steps / 1e9, ms)
+    ms = device.ms_of([device.launch_of(own.look_up, n_blocks, n_steps)])
+    yield _rate(_LOOK_UP, own.LOOK_UPS_A_STEP * steps / 1e9, ms)
+    try:
+        torch = run.torch()
+    except ImportError as error:
+        yield {"what": "matrices, TFLOP/s", "skipped": str(error)}
+        return
+    for name in ("float32", "TF32", "bfloat16"):
+        torch.backends.cuda.matmul.allow_tf32 = name == "TF32"
+        dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
+        x = torch.randn(8192, 8192, device="cuda", dtype=dtype)
+        # Both libraries work in the default stream, where the clock is.
+        ms = device.ms(lambda x=x: x @ x)
         torch.backends.cuda.matmul.allow_tf32 = False
-        yield _rate(what, 2 * 8192**3 / 1e9, statistics.median(times))
+        yield _rate(f"matrices, {name}, TFLOP/s", 2 * 8192**3 / 1e9, ms)
 
 
 def _rate(what, work_per_ms, ms):
@@ -86,10 +68,10 @@ def kernels(run):
     """The filters alone, against the ceilings of reading and of what they compute."""
     device = _Device(run)
     measured = {row["what"]: row.get("value") for row in run.rows_of(ceilings)}
-    for name, X, Q in data_sets(run):
+    for name, X, Q in run.data_sets():
         for estimator, kinds, variant in _fitted(run, X):
             for batch in run.batches:
-                if run.is_late:
+                if run.seconds_left < 0:
                     yield {"kernel": run.STOPPED}
                     return
                 with _recorded(run) as launches:
@@ -107,15 +89,15 @@ def _fitted(run, X):
     from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
     from sklearn_ann._cuda import _pq_filter
 
-    flat = FlatL2Neighbors(K, device="cuda").fit(X)
+    flat = FlatL2Neighbors(run.k, device="cuda").fit(X)
     yield flat, ("filter_few", "filter_many"), {}
     # They also search the centroids, with the other two.
     params = {"nlist": run.nlist_for(X), "nprobe": run.nprobe, "random_state": 0}
     params = {"device": "cuda", "max_iter": 2, **params}
-    lists = IVFFlatNeighbors(K, **params).fit(X)
+    lists = IVFFlatNeighbors(run.k, **params).fit(X)
     yield lists, ("filter_chains", "filter_lists"), {}
     parts = {"nbits": 4, "m": 2} if run.options.sim else {"nbits": 8}
-    codes = IVFPQNeighbors(K, **params, **parts).fit(X)
+    codes = IVFPQNeighbors(run.k, **params, **parts).fit(X)
     for dtype, most in (("float32", X.shape[1]), ("float16", 0)):
         # Whatever would be taken for so many parts.
         with patch.object(_pq_filter, "MOST_FLOATS", most):
@@ -151,23 +133,15 @@ def _compare(device, launches, batch, measured):
     count, useful, n_bytes = map(sum, zip(*works, strict=True))
     looks_up = _name(launches[0][0]) == "filter_codes"
     unit, ceiling = ("G look-ups", _LOOK_UP) if looks_up else ("GFLOP", _MULTIPLY)
-    row = {
-        "launches": len(launches),
-        unit: count / 1e9,
-        "useful": useful / count,
-        "MB": n_bytes / 1e6,
-    }
+    row = {"launches": len(launches), unit: count / 1e9}
+    row |= {"useful": useful / count, "MB": n_bytes / 1e6}
     ms = device.ms_of(launches)
     if ms is None:
         return {**row, "skipped": NO_CLOCK}
-    compute, read = row[unit] / measured[ceiling], row["MB"] / measured["read, GB/s"]
+    compute, read = row[unit] / measured[ceiling], row["MB"] / measured[_READ]
     computing = "looking up" if looks_up else "multiplying"
-    return {
-        **row,
-        "ms": ms,
-        "bound by": computing if compute > read else "reading",
-        "fraction of the ceiling": max(compute, read) / ms,
-    }
+    row |= {"ms": ms, "bound by": computing if compute > read else "reading"}
+    return {**row, "fraction of the ceiling": max(compute, read) / ms}
 
 
 def _work(function, grid, block, *rest):
@@ -178,7 +152,7 @@ def _work(function, grid, block, *rest):
     the cache for another one may lift it above the ceiling.
     """
     *arguments, batch = rest
-    given = dict(zip(_parameters(function), arguments, strict=True))
+    given = dict(zip(signature(_function(function)).parameters, arguments, strict=True))
     if _name(function) == "filter_codes":
         return _work_on_codes(given)
     flop_a_pair = 2 * 4 * given["n_steps"]
@@ -213,52 +187,37 @@ def _rows_of_chains(ends, first, last):
     return 64 * int((np.clip(ends, first, last) - first).sum())
 
 
-def _python(kernel):
+def _function(kernel):
     """The Python function of a kernel, compiled or simulated."""
     return kernel.py_func if hasattr(kernel, "py_func") else kernel.fn
 
 
 def _name(kernel):
-    return _python(kernel).__name__
-
-
-def _parameters(kernel):
-    return inspect.signature(_python(kernel)).parameters
+    return _function(kernel).__name__
 
 
 class _Device:
-    """Kernels that measure, and the clock of the GPU; None is its time if simulated."""
+    """The kernels that measure, and the clock of the GPU."""
 
     def __init__(self, run):
         import _gpu_kernels
 
         from sklearn_ann._cuda import _compat
 
-        self._compat, self._run = _compat, run
-        self._read, self._multiply = _gpu_kernels.read, _gpu_kernels.multiply
-        self._look_up = _gpu_kernels.look_up
-        self.flop_a_step = _gpu_kernels.FLOP_A_STEP
-        self.look_ups_a_step = _gpu_kernels.LOOK_UPS_A_STEP
+        self.kernels, self._compat, self._run = _gpu_kernels, _compat, run
         self._sums = _compat.to_device(np.zeros(_BLOCKS * _THREADS, np.float32))
         self._steps_a_ms = 1.0
         if not run.options.sim:
             n_steps = 2**14
-            delay = self.multiply_launch(1, n_steps)
+            delay = self.launch_of(_gpu_kernels.multiply, 1, n_steps)
             self.ms_of([delay])
             self._steps_a_ms = n_steps / self.ms_of([delay])
 
     def empty(self, n):
         return self._compat.empty(n, np.float32)
 
-    def read_launch(self, array):
-        n_blocks = 1 if self._run.options.sim else _BLOCKS
-        return self._read, n_blocks, _THREADS, array, self._sums
-
-    def multiply_launch(self, n_blocks, n_steps):
-        return self._multiply, n_blocks, _THREADS, n_steps, self._sums
-
-    def look_up_launch(self, n_blocks, n_steps):
-        return self._look_up, n_blocks, _THREADS, n_steps, self._sums
+    def launch_of(self, kernel, n_blocks, argument):
+        return kernel, n_blocks, _THREADS, argument, self._sums
 
     def ms_of(self, launches):
         """The time of some launches, one after the other: the median."""
@@ -277,9 +236,10 @@ class _Device:
         cuda = self._compat.cuda
         start, end = cuda.event(), cuda.event()
         n_steps = math.ceil(self._steps_a_ms * _MS_A_LAUNCH * n_launches)
+        delay = self.launch_of(self.kernels.multiply, 1, n_steps)
         times = []
         for _ in range(self._run.rounds):
-            self._compat.launch(*self.multiply_launch(1, n_steps))
+            self._compat.launch(*delay)
             start.record()
             call()
             end.record()

@@ -1,12 +1,34 @@
-"""Workers that run one peer each, and the clock that asks them in turn."""
+"""Peers in processes of their own, and the clock that asks them in turn.
 
+What makes a comparison fair:
+
+- All peers have the same rows, the same queries and the same number of threads. Their
+  answers are checked, and recall stands beside each time.
+- Each peer runs in a process of its own. Several OpenBLAS and OpenMP runtimes in one
+  process disturb each other, and some of their settings are read at the start only.
+- Each peer has its best settings. What calls a BLAS runs with every kind of kernels
+  that the processor has: an old OpenBLAS does not know a new processor and selects the
+  kernels of a much older one. A ratio is to the fastest of these processes.
+- Environment variables that would change a peer do not reach it.
+- The peers take turns, round by round: what disturbs the machine disturbs all of them.
+  A round begins when the machine is idle, warms the peer up, and counts with the median
+  of its calls. A peer counts with the first quartile of its rounds: noise only adds,
+  and a shared machine may slow half of the rounds of one peer and none of another.
+- Single queries are different ones in a loop: a query that is repeated finds its lists
+  in the cache.
+- Compiling is not searching: the first call is measured apart.
+"""
+
+import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -16,26 +38,35 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 _START = time.perf_counter()
 
-# A measurement begins after this many seconds with nothing at work: threads of OpenMP
-# and OpenBLAS spin for a while after a call, and one busy core of two makes some peers
-# five times slower. After so many attempts it begins anyway, and that is reported.
+# A round begins after this many seconds with nothing at work: threads of OpenMP and
+# OpenBLAS spin for a while after a call, and one busy core of two makes some peers five
+# times slower. After so many attempts it begins anyway, and that is reported.
 _SETTLE = 0.05
-ATTEMPTS = 100
+_ATTEMPTS = 100
 
-# A request repeats a fast call until this many seconds are filled.
+# A round repeats a fast call until this many seconds are filled.
 _FILL = 0.005
 _MAX_LOOPS = 100
 
-# Calls longer than the first are not warmed up before each measurement, calls longer
-# than the second are measured three times only.
-_SLOW, _VERY_SLOW = 0.2, 2.0
+# A round of single queries has as many, or few where a call takes so many seconds.
+_SLOW_SINGLE, _FEW_SINGLES = 0.01, 10
 
-# Seconds for one peer and one line of a table, after which five measurements do.
-_BUDGET = 20.0
+# Calls longer than the first are not warmed up before each round, calls longer than the
+# second are measured three times only.
+_SLOW, _VERY_SLOW = 0.2, 2.0
 
 # Variables that would change a peer.
 _DROPPED = ("OMP_", "GOMP_", "KMP_", "OPENBLAS_", "MKL_", "FAISS_", "NUMBA_CPU_")
 
+# Environments for OpenBLAS: the kernels that it selects, and those for AVX2 and AVX-512
+# where the processor has them. What does not run with all has the widest.
+_CPU = Path("/proc/cpuinfo")
+_FLAGS = _CPU.read_text() if _CPU.exists() else ""
+_BLAS = {"default": {}}
+for _kernels, _flag in {"Haswell": "avx2", "SkylakeX": "avx512f"}.items():
+    if _flag in _FLAGS:
+        _BLAS[_kernels] = {"OPENBLAS_CORETYPE": _kernels}
+WIDEST = [*_BLAS.values()][-1]
 
 # The tiers of processors that this one is not. The name alone would leave Numba with
 # the features of this one.
@@ -47,224 +78,158 @@ TIERS = {
 }
 
 
-class PeerProcess(NamedTuple):
-    """How to start a peer: ``module:class``, environment variables, and arguments."""
-
-    peer: str
-    environment: dict = {}
-    arguments: tuple = ()
-
-
 def log(text):
     """Progress, apart from the results; with the seconds since the start."""
     print(f"{time.perf_counter() - _START:7.1f} {text}", file=sys.stderr, flush=True)
 
 
-def clean_environment(changes):
-    """Our environment without what would change a peer; the checkout is imported."""
-    kept = {
+def seconds_of(call):
+    """Seconds of a call, and what it returns."""
+    start = time.perf_counter()
+    result = call()
+    return time.perf_counter() - start, result
+
+
+class PeerProcess(NamedTuple):
+    """How to start a peer: its class in ``_peers.py``, its arguments, its variables."""
+
+    name: str
+    arguments: dict = {}
+    environment: dict = {}
+
+
+def on_each_blas(name, peer, **arguments):
+    """Processes of one peer, by name, for each setting of BLAS."""
+    return {
+        f"{name} ({setting} BLAS)": PeerProcess(peer, arguments, environment)
+        for setting, environment in _BLAS.items()
+    }
+
+
+def faiss_index(key):
+    """An index of Faiss with the widest kernels, by its key in index_factory."""
+    return PeerProcess("Faiss", {"key": key}, WIDEST)
+
+
+@contextmanager
+def start(peer):
+    """A function that calls a method of a peer in a process of its own.
+
+    Keywords are parameters of its search.
+    """
+    variables = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(_DROPPED) and not name.endswith("_NUM_THREADS")
     }
-    return {**kept, "PYTHONPATH": str(ROOT), **changes}
+    process = subprocess.Popen(
+        [sys.executable, __file__, peer.name, json.dumps(peer.arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**variables, "PYTHONPATH": str(ROOT), **peer.environment},
+    )
 
-
-def blas_settings():
-    """Environments for OpenBLAS: the kernels it selects itself, AVX2 and AVX-512 ones.
-
-    An old OpenBLAS does not know a new processor and selects kernels of one much older.
-    """
-    settings = {"default": {}}
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text() if info.exists() else ""
-    for kernels, flag in {"Haswell": "avx2", "SkylakeX": "avx512f"}.items():
-        if flag in flags:
-            settings[kernels] = {"OPENBLAS_CORETYPE": kernels}
-    return settings
-
-
-def on_each_blas(name, peer):
-    """Processes of one peer, by name, for each of these settings."""
-    return {
-        f"{name} ({setting} BLAS)": PeerProcess(peer, environment)
-        for setting, environment in blas_settings().items()
-    }
-
-
-def faiss_index(key, environment):
-    """A process with an index that Faiss's index_factory makes of a key."""
-    return PeerProcess("_ivf_peers:FaissFactory", environment, (key,))
-
-
-class Worker:
-    """A peer in a process of its own."""
-
-    def __init__(self, start):
-        self.peer = start.peer
-        script = Path(__file__).with_name("_worker.py")
-        self.process = subprocess.Popen(
-            [sys.executable, script, start.peer, *map(str, start.arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=clean_environment(start.environment),
-        )
-
-    def ask(self, method, *args):
-        """Call a method of the peer over there and wait for what it returns."""
+    def ask(method, *args, **search):
         try:
-            pickle.dump((method, args), self.process.stdin)
-            self.process.stdin.flush()
-            is_good, reply = pickle.load(self.process.stdout)
+            pickle.dump((method, args, search), process.stdin)
+            process.stdin.flush()
+            is_good, reply = pickle.load(process.stdout)
         except (EOFError, BrokenPipeError) as error:
-            raise RuntimeError(f"{self.peer} died in {method}") from error
+            raise RuntimeError(f"{peer} died in {method}") from error
         if not is_good:
-            raise RuntimeError(f"{self.peer} failed in {method}:\n{reply}")
+            raise RuntimeError(f"{peer} failed in {method}:\n{reply}")
         return reply
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception):
-        self.process.kill()
-        self.process.communicate()
-
-
-class Tuned:
-    """A worker that is asked with certain parameters of its search.
-
-    One worker can take part in a measurement several times, with other parameters.
-    """
-
-    def __init__(self, worker, **parameters):
-        self.worker, self.parameters = worker, parameters
-
-    def ask(self, method, *args):
-        self.worker.ask("set_search", self.parameters)
-        return self.worker.ask(method, *args)
+    try:
+        yield ask
+    finally:
+        process.kill()
+        process.communicate()
 
 
-@contextmanager
-def start_workers(peers, data, k, **arrays):
-    """Workers by name, each with an index of the data set; ended at the end.
+def _serve():
+    """Obey the requests that arrive on stdin: the other side of `start`."""
+    import _peers
 
-    They find further arrays in their folder as files ``NAME.npy``.
-    """
-    with ExitStack() as stack:
-        workers = {}
-        with tempfile.TemporaryDirectory() as folder:
-            for name, array in {"X": data.X, "Q": data.Q, **arrays}.items():
-                np.save(Path(folder) / f"{name}.npy", array)
-            for name, start in peers.items():
-                log(f"{data.name}: building {name}")
-                workers[name] = stack.enter_context(Worker(start))
-                workers[name].ask("prepare", folder, k)
-        yield workers
-
-
-def describe(peers):
-    """What each peer runs on: version, SIMD level, BLAS."""
-    descriptions = {}
-    for name, start in peers.items():
-        with Worker(start) as worker:
-            descriptions[name] = worker.ask("describe")
-    return descriptions
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
+    replies = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints must not end up among the replies
+    name, arguments = sys.argv[1:]
+    peer = getattr(_peers, name)(**json.loads(arguments))
+    while True:
+        try:
+            method, args, search = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        try:
+            if search:
+                peer.set_search(search)
+            reply = True, getattr(peer, method)(*args)
+        except Exception:
+            reply = False, traceback.format_exc()
+        pickle.dump(reply, replies)
+        replies.flush()
 
 
+@dataclass
 class Timing:
     """Measurements of one peer for one line of a table."""
 
-    def __init__(self):
-        self.rounds = []  # median seconds of each round
-        self.answers = []  # (number of the first query, ids) of each round
-        self.n_calls = 0
-        self.n_disturbed = 0
-        self.spent = 0.0
+    rounds: list = field(default_factory=list)  # median seconds of each
+    answers: dict = field(default_factory=dict)  # ids by number of the first query
+    n_disturbed: int = 0
+    spent: float = 0.0
 
     @property
     def seconds(self):
-        # Noise only adds. On a machine shared with others it may take half of the
-        # rounds, all peers by the same factor: a median would compare a peer that had
-        # it with one that had not.
-        return np.percentile(self.rounds, 25)
-
-    def add(self, seconds, first, ids):
-        self.rounds.append(median(seconds))
-        self.answers.append((first, ids))
-        self.n_calls += len(seconds)
-        self.spent += sum(seconds)
+        return float(np.percentile(self.rounds, 25))
 
     def is_enough(self, n_rounds, budget):
-        if len(self.rounds) >= 3 and self.seconds > _VERY_SLOW:
-            return True
         if self.spent > budget:
-            n_rounds = min(n_rounds, 5)
+            n_rounds = 3 if self.seconds > _VERY_SLOW else 5
         return len(self.rounds) >= n_rounds
 
-    def as_dict(self):
-        return {
-            "seconds": self.seconds,
-            "median_round": median(self.rounds),
-            "fastest_round": min(self.rounds),
-            "slowest_round": max(self.rounds),
-            "rounds": len(self.rounds),
-            "calls": self.n_calls,
-            "disturbed_rounds": self.n_disturbed,
-        }
 
-
-def measure(
-    workers,
-    nq,
-    n_threads,
-    n_queries,
-    *,
-    quick=False,
-    loops=None,
-    n_singles=None,
-    budget=_BUDGET,
-):
-    """Time a batch of `nq` queries on all workers, in turn.
+def measure(peers, nq, n_threads, n_queries, budget, quick=False):
+    """Time searches for `nq` of `n_queries` queries on all peers, in turn.
 
     Every round takes other queries where there are enough, the same for all peers. A
-    round repeats a call shorter than a few milliseconds, `loops` times if given, and
-    counts with the median. With `n_singles` a round is a call for each of so many
-    queries, one at a time, instead of the same query again.
-
-    Returns
-    -------
-    timings : dict of Timing, by name of the worker
+    round of batches repeats a call shorter than a few milliseconds. A round of single
+    queries is a call for each of some. After `budget` seconds for one peer five rounds
+    do. `peers` are functions as of `start`, by name. Returns a `Timing` for each.
     """
-    n_rounds = 2 if quick else 10 if n_singles else 30 if nq == 1 else 7
-    span = n_singles or nq
-    timings = {name: Timing() for name in workers}
-    last = {}
-    for name, worker in workers.items():
-        worker.ask("set_threads", n_threads)
-        last[name] = worker.ask("time", 0, nq, 1, False)[0][-1]
-    waiting, n_done = list(workers), 0
+    n_rounds = 2 if quick else 10 if nq == 1 else 7
+    timings, last = {name: Timing() for name in peers}, {}
+    for name, ask in peers.items():
+        ask("set_threads", n_threads)
+        last[name] = ask("time", [(0, nq)], False)[0][0]
+    # All peers get the same single queries, fewer where one of them is slow.
+    n_singles = _MAX_LOOPS if max(last.values()) < _SLOW_SINGLE else _FEW_SINGLES
+    span = n_singles if nq == 1 else nq
+    waiting, n_done = list(peers), 0
     while waiting:
         first = n_done * span % (n_queries - span + 1)
         for name in waiting:
-            fill = int(min(max(_FILL / last[name], 1), _MAX_LOOPS))
-            timings[name].n_disturbed += not settle(1 if quick else ATTEMPTS)
-            warm_up = last[name] < _SLOW
-            request = "time", first, nq, loops or fill, warm_up
-            if n_singles:
-                request = "time_singles", first, n_singles
-            seconds, ids = workers[name].ask(*request)
-            timings[name].add(seconds, first, ids)
+            timing = timings[name]
+            loops = int(min(max(_FILL / last[name], 1), _MAX_LOOPS))
+            calls = [(first, first + nq)] * loops
+            if nq == 1:
+                calls = [(i, i + 1) for i in range(first, first + n_singles)]
+            timing.n_disturbed += not settle(quick)
+            is_slow = last[name] >= _SLOW
+            seconds, ids = peers[name]("time", calls, not is_slow)
             last[name] = median(seconds)
+            timing.rounds.append(last[name])
+            timing.answers[first] = ids
+            timing.spent += sum(seconds)
         n_done += 1
-        waiting = [
-            name for name in waiting if not timings[name].is_enough(n_rounds, budget)
-        ]
+        waiting = [x for x in waiting if not timings[x].is_enough(n_rounds, budget)]
     return timings
 
 
-def settle(n_attempts):
+def settle(quick=False):
     """Wait until the machine is idle; whether it was at last."""
-    for _ in range(n_attempts):
+    for _ in range(1 if quick else _ATTEMPTS):
         before = _busy_ticks()
         time.sleep(_SETTLE)
         if _busy_ticks() - before <= 1:
@@ -280,3 +245,7 @@ def _busy_ticks():
     ticks = [int(word) for word in statistics.read_text().split()[1:9]]
     _user, _nice, _system, idle, waiting, *_ = ticks
     return sum(ticks) - idle - waiting
+
+
+if __name__ == "__main__":
+    _serve()

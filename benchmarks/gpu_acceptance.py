@@ -14,46 +14,40 @@ to try this script where there is no GPU.
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 import traceback
+from functools import partial
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]  # this checkout, installed or not
 
 import numpy as np  # noqa: E402
-from _data import default_data_home  # noqa: E402
-from _gpu_data import BATCHES, TINY_BATCHES, K, clustered, data_sets  # noqa: E402
-from _gpu_peers import peers, seconds_of  # noqa: E402
+from _data import clustered, load, recall  # noqa: E402
+from _gpu_peers import peers  # noqa: E402
 from _gpu_roofline import ceilings, kernels  # noqa: E402
+from _harness import seconds_of  # noqa: E402
+from _report import RESULTS, commit, output_of, table  # noqa: E402
 
-ROUNDS = 10
+K = 10
 PACKAGES = "numpy", "numba", "numba_cuda", "torch", "cupy", "cuvs", "faiss"
+
+# Rows and features of what is generated where the data set is not there.
+SIZES = {"sift": (10**6, 128), "sentences": (14_504, 768)}
 
 
 def _parse():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sim", action="store_true", help="tiny, in the simulator")
-    parser.add_argument("--output", default=HERE / "results", help="folder")
-    parser.add_argument(
-        "--time-limit", type=float, default=480, help="seconds; stages stop after it"
-    )
-    parser.add_argument(
-        "--stages", default=",".join(STAGES), help="the default is %(default)s"
-    )
-    parser.add_argument(
-        "--resume", action="store_true", help="leave out what is finished"
-    )
-    parser.add_argument(
-        "--data-home",
-        default=default_data_home(),
-        help="folder of SIFT and the sentence embeddings; what is not there is "
-        "generated",
-    )
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder")
+    parser.add_argument("--time-limit", type=float, default=480, help="seconds")
+    parser.add_argument("--stages", default=",".join(STAGES), help="%(default)s")
+    parser.add_argument("--resume", action="store_true", help="only what is unfinished")
+    parser.add_argument("--data-home", help="folder, by default scikit-learn's")
     options = parser.parse_args()
     options.stages = options.stages.split(",")
     if unknown := {*options.stages} - {*STAGES}:
@@ -67,18 +61,14 @@ class Run:
     STOPPED = "stopped at the time limit"
 
     def __init__(self, options):
-        self.options, self._start = options, time.perf_counter()
-        self.batches = TINY_BATCHES if options.sim else BATCHES
-        self.rounds = 1 if options.sim else ROUNDS
-        self.nprobe = 1 if options.sim else 32
-        self._path = Path(options.output) / "gpu_acceptance.json"
-        commit = _output("git", "-C", HERE, "rev-parse", "--short", "HEAD")
-        self._header = {"schema_version": 2, "simulated": options.sim, "commit": commit}
+        self.options, self._start, self.k = options, time.perf_counter(), K
+        self.batches, self.rounds, self.nprobe = [1, 100, 10_000], 10, 32
+        if options.sim:
+            self.batches, self.rounds, self.nprobe = [1, 2], 1, 1
+        self._path = options.output / "gpu_acceptance.json"
+        self._header = {"schema_version": 2, "simulated": options.sim}
+        self._header["commit"] = commit()
         self.found, self.finished = {}, []
-        self._keep()
-
-    def _keep(self):
-        """What the file has, if it was found for the same commit."""
         if self._path.is_file():
             before = json.loads(self._path.read_text(encoding="utf-8"))
             if self._header.items() <= before.items():
@@ -88,22 +78,48 @@ class Run:
     def seconds_left(self):
         return self._start + self.options.time_limit - time.perf_counter()
 
-    @property
-    def is_late(self):
-        return self.seconds_left < 0
+    def data_sets(self):
+        """Names, rows and queries: real vectors if they are there, or generated."""
+        n_queries = max(self.batches)
+        if self.options.sim:
+            yield "100 x 8, clustered", *clustered(100, n_queries, 8)
+            return
+        for name, (n, d) in SIZES.items():
+            try:
+                _, X, Q = load(name, self.options.data_home, n_queries)
+                yield f"{name}, {n} x {d}", X, Q
+            except OSError:
+                yield f"{n} x {d}, clustered", *clustered(n, n_queries, d)
 
     def nlist_for(self, X):
         return 1024 if len(X) >= 10**6 else max(2, len(X) // 200)
 
+    def farthest(self, X, Q):
+        """The squared distance of each query's k-th neighbour, from the CPU."""
+        from sklearn_ann import FlatL2Neighbors
+
+        index = FlatL2Neighbors(K, metric="sqeuclidean", device="cpu").fit(X)
+        return index.kneighbors(Q)[0][:, -1]
+
+    def time_search(self, search, X, Q, farthest):
+        """Columns of a search by batch size: its time from and to the host, recall."""
+        for batch in self.batches:
+            queries = Q[:batch]
+            ids = np.asarray(search(queries))  # compiles and uploads
+            repeats = (seconds_of(partial(search, queries)) for _ in range(self.rounds))
+            seconds = median(seconds for seconds, _ in repeats)
+            row = {"batch": batch, "ms": 1e3 * seconds, "queries/s": batch / seconds}
+            yield {**row, "recall": recall(X, queries, ids, farthest[:batch])}
+
     def torch(self):
-        """The module, or None, and why it is not used."""
+        """The module; an ImportError says why it is not used."""
         if self.options.sim:
-            return None, "simulated"
-        try:
-            import torch
-        except ImportError as error:
-            return None, str(error)
-        return (torch, "") if torch.cuda.is_available() else (None, "it finds no GPU")
+            raise ImportError("simulated")
+        import torch
+
+        if not torch.cuda.is_available():
+            raise ImportError("torch finds no GPU")
+        return torch
 
     def do(self, stage):
         """Run a stage, and write each line down as soon as it is known."""
@@ -133,18 +149,21 @@ class Run:
         found = {**self._header, "finished": self.finished, "found": self.found}
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        markdown = _markdown(self.found, self.options.sim)
+        parts = ["# GPU acceptance"]
+        if self.options.sim:
+            parts.append("In the simulator: times say nothing.")
+        for name, stage in STAGES.items():
+            if self.found.get(name):
+                parts += [f"## {stage.__doc__}", table(self.found[name])]
+        markdown = "\n\n".join(parts) + "\n"
         self._path.with_suffix(".md").write_text(markdown, encoding="utf-8")
-
-
-# -- stages --------------------------------------------------------------------------
 
 
 def environment(run):
     """The machine, its driver and the versions."""
     from numba import cuda
 
-    found = {"python": platform.python_version()}
+    found = {"python": sys.version.split()[0]}
     distributions = metadata.packages_distributions()
     for package in PACKAGES:
         names = distributions.get(package, [])
@@ -152,7 +171,7 @@ def environment(run):
         found[package] = ", ".join(versions) or "not installed"
     if not run.options.sim:
         query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm"
-        found["GPU"] = _output("nvidia-smi", query, "--format=csv,noheader")
+        found["GPU"] = output_of("nvidia-smi", query, "--format=csv,noheader")
         device = cuda.get_current_device()
         found["compute capability"] = "{}.{}".format(*device.compute_capability)
         found["multiprocessors"] = device.MULTIPROCESSOR_COUNT
@@ -164,15 +183,10 @@ def tests(run):
     folder = HERE.parent / "tests" / "cuda"
     # Of the simulated suite one file shows that this stage works.
     target = folder / "test_topk.py" if run.options.sim else folder
-    arguments = [sys.executable, "-m", "pytest", "-q", "-rfEs", "--tb=short", target]
+    command = [sys.executable, "-m", "pytest", "-q", "-rfEs", "--tb=short", str(target)]
+    limit = {"cwd": HERE.parent, "timeout": max(1, run.seconds_left)}
     try:
-        done = subprocess.run(
-            [*map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=HERE.parent,
-            timeout=max(1, run.seconds_left),
-        )
+        done = subprocess.run(command, capture_output=True, text=True, **limit)
     except subprocess.TimeoutExpired:
         return [{"result": run.STOPPED}]
     lines = done.stdout.strip().splitlines()
@@ -196,68 +210,46 @@ def same_as_cpu(run):
     if run.options.sim:
         codes = [{"nbits": 4, "m": 2}]
     X, Q = clustered(n, nq, 20)
-    rows = []
-    for cls, params in (
-        (FlatL2Neighbors, {}),
-        (IVFFlatNeighbors, lists),
-        *((IVFPQNeighbors, {**lists, **parts}) for parts in codes),
-    ):
+    cases = [(FlatL2Neighbors, {}), (IVFFlatNeighbors, lists)]
+    for cls, params in cases + [(IVFPQNeighbors, {**lists, **x}) for x in codes]:
         answers = []
         for fit, search in (("cpu", "cpu"), ("cpu", "cuda"), ("cuda", "cpu")):
             estimator = cls(K, device=fit, **params).fit(X)
             answers.append(estimator.set_params(device=search).kneighbors(Q))
-        same = [
-            all(np.array_equal(a, b) for a, b in zip(answers[0], other, strict=True))
-            for other in answers[1:]
-        ]
-        rows.append(
-            {
-                "estimator": cls.__name__,
-                "m": params.get("m", ""),
-                "fit on CPU, searched on GPU": same[0],
-                "fit on GPU, searched on CPU": same[1],
-            }
-        )
-    return rows
+        same = [all(map(np.array_equal, answers[0], other)) for other in answers[1:]]
+        row = {"estimator": cls.__name__, "m": params.get("m", "")}
+        row["fit on CPU, searched on GPU"], row["fit on GPU, searched on CPU"] = same
+        yield row
 
 
 def estimators(run):
     """The estimators, end to end with NumPy arrays, and their recall."""
-    from sklearn_ann import FlatL2Neighbors
-
-    rows = []
-    for name, X, Q in data_sets(run):
-        flat = FlatL2Neighbors(K, device="cuda")
-        for label, estimator in (("FlatL2Neighbors", flat), *_with_lists(run, X)):
-            seconds = seconds_of(lambda e=estimator, X=X: e.fit(X), 1)
+    for name, X, Q in run.data_sets():
+        farthest = run.farthest(X, Q)
+        for label, estimator in _estimators(run, X):
             base = {"estimator": label, "data": name}
-            rows.append({**base, "batch": "fit", "ms": 1e3 * seconds})
-            for batch in run.batches:
-                if run.is_late:
-                    return [*rows, {"estimator": run.STOPPED}]
-                queries = Q[:batch]
-                _, ids = estimator.kneighbors(queries)  # compiles and uploads
-                seconds = seconds_of(
-                    lambda e=estimator, q=queries: e.kneighbors(q), run.rounds
-                )
-                found = {
-                    "batch": batch,
-                    "ms": 1e3 * seconds,
-                    "queries/s": batch / seconds,
-                    "recall": _recall(ids, flat.kneighbors(queries)[1]),
-                }
-                rows.append({**base, **found})
-    return rows
+            seconds, _ = seconds_of(partial(estimator.fit, X))
+            yield {**base, "batch": "fit", "ms": 1e3 * seconds}
+
+            def search(queries, estimator=estimator):
+                return estimator.kneighbors(queries)[1]
+
+            for row in run.time_search(search, X, Q, farthest):
+                yield {**base, **row}
+                if run.seconds_left < 0:
+                    yield {"estimator": run.STOPPED}
+                    return
 
 
-def _with_lists(run, X):
-    """Estimators with inverted lists for the rows, by name."""
-    from sklearn_ann import IVFFlatNeighbors, IVFPQNeighbors
+def _estimators(run, X):
+    """Estimators for the rows, by name."""
+    from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
 
     params = {"nlist": run.nlist_for(X), "nprobe": run.nprobe, "random_state": 0}
     params["device"], codes = "cuda", {"nbits": 8}
     if run.options.sim:
         params["max_iter"], codes = 1, {"nbits": 4, "m": 2}
+    yield "FlatL2Neighbors", FlatL2Neighbors(K, device="cuda")
     yield "IVFFlatNeighbors", IVFFlatNeighbors(K, **params)
     yield "IVFPQNeighbors", IVFPQNeighbors(K, **params, **codes)
     refined = {"store_vectors": True, "refine_factor": 4}
@@ -268,47 +260,6 @@ STAGES = {
     stage.__name__: stage
     for stage in (environment, tests, same_as_cpu, ceilings, kernels, estimators, peers)
 }
-
-
-# -- parts of them -------------------------------------------------------------------
-
-
-def _output(*command):
-    try:
-        done = subprocess.run([*map(str, command)], capture_output=True, text=True)
-    except FileNotFoundError:
-        return "unknown"
-    return done.stdout.strip()
-
-
-def _recall(ids, exact):
-    return float(
-        np.mean([len({*a} & {*b}) / K for a, b in zip(ids, exact, strict=True)])
-    )
-
-
-def _markdown(found, is_simulated):
-    """One table for each stage."""
-    lines = ["# GPU acceptance", ""]
-    if is_simulated:
-        lines += ["In the simulator: times say nothing.", ""]
-    for name, stage in STAGES.items():
-        rows = found.get(name)
-        if not rows:
-            continue
-        columns = list(dict.fromkeys(column for row in rows for column in row))
-        lines += [f"## {stage.__doc__}", "", "| " + " | ".join(columns) + " |"]
-        lines.append("|" + " --- |" * len(columns))
-        for row in rows:
-            cells = (_cell(row.get(column, "")) for column in columns)
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join(lines)
-
-
-def _cell(value):
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return text.replace("\n", " ").replace("|", "/")
 
 
 def _is_good(row):

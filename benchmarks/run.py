@@ -1,94 +1,79 @@
-"""Measure an estimator of this package beside its peers.
+"""Measure an estimator of this package beside its peers, or draw the pictures.
 
-``python benchmarks/run.py flat`` prints tables, and saves them as Markdown and JSON in
-``benchmarks/results``. Runs with ``--quick`` or ``--only``, and those of some data sets
-that are not ``--again``, are saved only where ``--output`` says.
+``python benchmarks/run.py flat`` replaces the tables in ``benchmarks/results/flat.md``;
+``picture`` draws what the tables say, and ``all`` does everything. A run that is quick,
+or of some data sets only, is saved only where ``--output`` says. Keep the machine idle.
 """
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent))  # this checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout
 
-import _report  # noqa: E402
-from _data import default_data_home  # noqa: E402
-from _harness import log  # noqa: E402
+import _flat
+import _ivf_flat
+import _ivf_pq
+import _measure
+from _harness import log
+from _picture import draw
+from _report import RESULTS, clear, machine, replace_block, stamp, table
+
+SUBJECTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq}
 
 
 def _parse():
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        epilog="Peers run in processes of their own. Keep the machine idle meanwhile.",
-    )
-    parser.add_argument("module", help="what to measure: flat, ivf_flat, ivf_pq")
-    parser.add_argument(
-        "--data-home",
-        default=default_data_home(),
-        help="folder of the data sets (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="tiny sizes, to try the harness"
-    )
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("subject", choices=[*SUBJECTS, "picture", "all"])
+    parser.add_argument("--data-home", help="folder, by default scikit-learn's")
+    parser.add_argument("--quick", action="store_true", help="tiny, to try it all")
     parser.add_argument("--only", help="sections to run, separated by commas")
-    parser.add_argument(
-        "--again", help="sections to measure again and to replace in the saved results"
-    )
-    parser.add_argument(
-        "--data",
-        type=lambda names: names.split(","),
-        help="data sets to measure, separated by commas; saved lines of others stay",
-    )
-    parser.add_argument("--output", help="folder of the results")
-    return parser.parse_args()
+    parser.add_argument("--data", help="data sets to measure, separated by commas")
+    parser.add_argument("--output", type=Path, help="folder of the results")
+    options = parser.parse_args()
+    if options.output is None and not options.quick and not options.data:
+        options.output = RESULTS
+    return options
 
 
-def _sections(module, only):
-    """The sections to run, by name."""
-    names = only.split(",") if only else list(module.SECTIONS)
-    for name in names:
-        if name not in module.SECTIONS:
-            sys.exit(f"No section {name!r}. There are: {', '.join(module.SECTIONS)}")
-    return {name: module.SECTIONS[name] for name in names}
+def _run_sections(subject, options):
+    """Run the sections of a subject; print and save each table when it is known."""
+    module, run = SUBJECTS[subject], _measure.Run(options)
+    wanted = options.only.split(",") if options.only else module.SECTIONS
+    report = (RESULTS / f"{subject}.md").read_text(encoding="utf-8")
+    if options.output != RESULTS:
+        report = clear(report)
+    lines = [f"- {key}: {value}" for key, value in machine().items()]
+    for name in wanted:
+        log(f"== {subject}: {name}")
+        (getattr(module, name, None) or getattr(_measure, name))(run, module)
+        note = f"{run.n_disturbed} of {run.n_rounds} rounds began on a busy machine"
+        processes = [{"process": x, **about} for x, about in run.processes.items()]
+        content = "\n".join([*lines, "", table(processes)])
+        if not options.only or options.output != RESULTS:
+            report = replace_block(report, "machine", content)
+        for block, rows in run.tables.items():
+            content = f"{table(rows)}\n\nMeasured {stamp()}. So far {note}."
+            report = replace_block(report, block, content)
+            print(f"{subject}: {block}\n\n{content}\n")
+        run.tables.clear()
+        if options.output:
+            options.output.mkdir(parents=True, exist_ok=True)
+            path = options.output / f"{subject}.md"
+            path.write_text(report, encoding="utf-8")
+    return run.failures
 
 
 def main():
     options = _parse()
-    module = importlib.import_module(options.module)
-    sections = _sections(module, options.only or options.again)
-    environment = _report.environment(module.PEERS)
-    results = {"quick": options.quick, "environment": environment}
-    if options.again:
-        results = _report.load(HERE / "results", options.module)
-        about = "commit {commit}, {date}, load {load average before the run}"
-        of_data = f" of {', '.join(options.data)}" if options.data else ""
-        for name in sections:
-            key = f"section {name!r}{of_data} measured again"
-            results["environment"]["machine"][key] = about.format(
-                **environment["machine"]
-            )
-    for name, section in sections.items():
-        log(f"== {name}")
-        saved, results[name] = results.get(name, []), section(options)
-        if options.data:
-            results[name] += [x for x in saved if x["data"] not in options.data]
-    results["bars"] = module.bars(results)
-    markdown = module.markdown(results)
-    print(markdown)
-    is_complete = not options.only and not options.quick
-    is_complete &= options.again is not None or not options.data
-    output = options.output or (HERE / "results" if is_complete else None)
-    if output:
-        _report.save(output, options.module, markdown, results)
-        if hasattr(module, "plot"):
-            module.plot(results, Path(output) / f"{options.module}.png")
-        log(f"Saved to {output}")
+    failures = []
+    for subject in SUBJECTS:
+        if options.subject in (subject, "all"):
+            failures += _run_sections(subject, options)
+    if options.subject in ("picture", "all") and options.output:
+        draw(options.output)
+    sys.exit("\n".join(failures) or 0)
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("Interrupted.")
+    main()
