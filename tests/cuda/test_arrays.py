@@ -11,7 +11,7 @@ import pytest
 import vector_kinds
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, _cuda
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
 from sklearn_ann._cuda import _compat
 
 ESTIMATORS = pytest.mark.parametrize(
