@@ -48,7 +48,6 @@ EACH_ESTIMATOR = pytest.mark.parametrize(
         IVFFlatNeighbors(),
         IVFFlatNeighbors(nlist=1, metric="cosine"),
         IVFFlatNeighbors(nlist=2, nprobe=1),
-        IVFFlatNeighbors(nlist=2, nprobe=1, max_iter=0),
         IVFPQNeighbors(),
         IVFPQNeighbors(nlist=2, nprobe=1, store_vectors=True),
         # Fewer codewords than rows: codes that lose something.
