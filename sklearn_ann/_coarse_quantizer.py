@@ -40,8 +40,8 @@ def draw_training_rows(X, nlist, rng):
     n = len(X)
     if nlist > n:
         raise ValueError(
-            f"n_samples={n} should be >= nlist={nlist}. Use a smaller nlist, or "
-            "nlist='auto'."
+            f"n_samples={n} should be >= nlist={nlist} for training. Use a smaller "
+            "nlist or nlist='auto', and with init fewer centroids, or max_iter=0."
         )
     n_most = _MOST_ROWS_PER_CELL * nlist
     if n <= n_most:

@@ -26,8 +26,8 @@ from sklearn_ann._validation import validate_init
 from sklearn_ann._warnings import warn_caller
 from sklearn_ann.exceptions import OutgrownListsWarning
 
-# Times as many lists as there are, from which on 'auto' no longer fits the rows: as
-# many times longer the lists are searched.
+# 'auto' no longer fits the rows when it would choose this many times the lists that
+# there are: a search of them takes that many times longer.
 _OUTGROWN = 4
 
 
@@ -62,7 +62,7 @@ class IVFNeighbors(NeighborsBase):
         return self._fill(X, backend, centroids)
 
     def _train(self, X, backend):
-        """Centroids for X, and how many iterations of k-means were made."""
+        """Centroids for X, and the number of iterations that k-means made."""
         init = self.init
         if init is not None:
             init = validate_init(init, X, self.effective_metric_)
@@ -95,7 +95,7 @@ class IVFNeighbors(NeighborsBase):
         )
 
     def _choose_nlist(self, n, init):
-        """How many lists n rows get: as many as there are given centroids."""
+        """The number of lists for n rows; with `init`, the number of its centroids."""
         if self.nlist == "auto":
             return choose_nlist(n) if init is None else len(init)
         if init is not None and len(init) != self.nlist:
@@ -133,7 +133,7 @@ class IVFNeighbors(NeighborsBase):
             warn_caller(
                 f"nlist='auto' chose nlist_={self.nlist_} for the rows of the first "
                 f"fit and would choose {choose_nlist(n + n_more)} for the {n + n_more} "
-                "rows that there are now. Searches take longer than with as many: fit "
+                "rows that there are now. With more lists searches take less time: fit "
                 "again with all rows, or set nlist before the first partial_fit.",
                 OutgrownListsWarning,
             )
@@ -152,7 +152,7 @@ class IVFNeighbors(NeighborsBase):
         # A query that is not finite has no lists at all.
         short = np.flatnonzero((sizes[probes].sum(axis=1) < k) & (probes[:, 0] >= 0))
         while len(short) and nprobe < self.nlist_:
-            # As many lists as do for all: rounds of twice as many.
+            # Each round doubles the number of lists, until all queries have enough.
             nprobe = min(2 * nprobe, self.nlist_)
             further, more = backend.knn(Q[short], index.centroids, nprobe, n_threads)
             n_in_nearer_lists = np.cumsum(sizes[more], axis=1) - sizes[more]

@@ -131,8 +131,8 @@ class LearnedStateMixin:
                 draft._learn(draft._restore(stored))
             except ValueError as error:
                 raise ValueError(
-                    f"This {type(self).__name__} cannot be restored, its data are "
-                    f"damaged: {error}"
+                    f"This {type(self).__name__} cannot be restored. Its data are "
+                    f"damaged, or have the form of another version: {error}"
                 ) from error
         self.__dict__ = vars(draft)
 

@@ -54,7 +54,7 @@ def validate_init(init, X, metric):
         The vectors to index.
     metric : str
     """
-    centroids = _copy_of_array(init, X.dtype, "init")
+    centroids = _copy_of_array(init, X.dtype, "init", "(nlist, n_features)")
     widths = {X.shape[1], X.shape[1] - (metric == "cosine")}
     if centroids.shape[1] not in widths:
         raise ValueError(
@@ -67,29 +67,31 @@ def validate_init(init, X, metric):
 
 def validate_codebooks(codebooks):
     """A copy of given codebooks as a finite array of three dimensions, float32."""
-    codebooks = _copy_of_array(codebooks, np.float32, "codebooks", allow_nd=True)
-    if codebooks.ndim != 3:
-        raise ValueError(
-            "codebooks must have the shape (m, n_codewords, n_part_features). Got "
-            f"{codebooks.shape}."
-        )
-    return codebooks
+    shape = "(m, n_codewords, n_part_features)"
+    return _copy_of_array(codebooks, np.float32, "codebooks", shape)
 
 
-def _copy_of_array(array, dtype, name, allow_nd=False):
-    """A finite copy of a parameter, on the host or on a GPU, of this dtype."""
+def _copy_of_array(array, dtype, name, shape):
+    """A finite, contiguous copy of an array that is a parameter, in this dtype.
+
+    `shape` names its dimensions, as the documentation of the parameter does.
+    """
     array = _as_array(as_host_array(array), name)
     # Numbers too large for the dtype become infinite, which is an error.
     with np.errstate(over="ignore", invalid="ignore"):
-        return check_array(
+        array = check_array(
             array,
             dtype=dtype,
             order="C",
             copy=True,
-            ensure_2d=not allow_nd,
-            allow_nd=allow_nd,
+            ensure_2d=False,
+            allow_nd=True,
+            ensure_min_samples=0,
             input_name=name,
         )
+    if array.size == 0 or array.ndim != shape.count(",") + 1:
+        raise ValueError(f"{name} must have the shape {shape}. Got {array.shape}.")
+    return array
 
 
 def _as_array(X, name):

@@ -1,5 +1,6 @@
 """The README and the pages like it keep what they promise."""
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -103,6 +104,28 @@ def test_what_has_not_run_on_a_gpu_is_called_experimental():
         sentences = re.split(r"(?<=[^.]\.)\s", text)
         first = next(line for line in sentences if "GPU" in line or "CUDA" in line)
         assert "experimental" in first
+
+
+# -- maps ----------------------------------------------------------------------------
+
+
+def files(folder):
+    paths = Path(sklearn_ann.__file__).parent.joinpath(folder).glob("*.py")
+    return {path.stem for path in paths} - {"__init__", "_version"}
+
+
+def test_the_map_of_the_code_has_every_file():
+    page = read("doc/developer/index.rst")
+    listed = re.findall(r"^``([\w/]+)\.py``", page, flags=re.MULTILINE)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == files("") | {f"_cpu/{name}" for name in files("_cpu")}
+
+
+@pytest.mark.parametrize("folder", ["_cpu", "_cuda"])
+def test_the_diagram_of_a_backend_has_every_file(folder):
+    source = Path(sklearn_ann.__file__).parent / folder / "__init__.py"
+    diagram = ast.get_docstring(ast.parse(source.read_text(encoding="utf-8")))
+    assert files(folder) <= set(re.findall(r"\b_\w+", diagram))
 
 
 # -- versions ------------------------------------------------------------------------

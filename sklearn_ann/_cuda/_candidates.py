@@ -17,7 +17,7 @@ import numpy as np
 
 from sklearn_ann._cuda._compat import cuda, device, empty, float32, to_device
 
-# Bytes of one: two bounds, a place, a row, a distance.
+# Bytes of one: two bounds, a position, a row, a distance.
 CANDIDATE_BYTES = 4 + 4 + 4 + 4 + 8
 
 
@@ -28,7 +28,7 @@ class Candidates(NamedTuple):
     counts: Any  # (padded,)  int32
     lowers: Any  # (n_candidates,)  float32  bounds of the distances
     uppers: Any  # (n_candidates,)  float32
-    places: Any  # (n_candidates,)  int32  where the row is in the index
+    positions: Any  # (n_candidates,)  int32  where the row is in the index
     rows: Any  # (n_candidates,)  int32  the number of the row, when it is measured
     sqdists: Any  # (n_candidates,)  float64  its distance, when it is measured
 
@@ -41,7 +41,7 @@ def empty_candidates(starts):
         counts=to_device(np.zeros(len(starts) - 1, np.int32)),
         lowers=empty(n_candidates, np.float32),
         uppers=empty(n_candidates, np.float32),
-        places=empty(n_candidates, np.int32),
+        positions=empty(n_candidates, np.int32),
         rows=empty(n_candidates, np.int32),
         sqdists=empty(n_candidates, np.float64),
     )
@@ -53,7 +53,7 @@ def equal_starts(n, padded, capacity):
 
 
 @device
-def append(query, place, lower, upper, starts, counts, lowers, uppers, places):
+def append(query, position, lower, upper, starts, counts, lowers, uppers, positions):
     """Add a row to the candidates of a query.
 
     Threads of many blocks append in any order: the atomic count gives each of them a
@@ -61,7 +61,7 @@ def append(query, place, lower, upper, starts, counts, lowers, uppers, places):
     """
     slot = starts[query] + cuda.atomic.add(counts, query, 1)
     if slot < starts[query + 1]:
-        lowers[slot], uppers[slot], places[slot] = lower, upper, place
+        lowers[slot], uppers[slot], positions[slot] = lower, upper, position
 
 
 @device

@@ -67,21 +67,21 @@ def sqdist(X, i, Q, j, lane):
 
 @kernel
 def measure(
-    X,        # IN   (n, d)           float
-    ids,      # IN   (n_places,)      int32    row at each place
-    Q,        # IN   (nq, d)          float
-    starts,   # IN   (padded + 1,)    int64    see Candidates
-    counts,   # IN   (padded,)        int32    no more than there is room for
-    places,   # IN   (n_candidates,)  int32
-    rows,     # OUT  (n_candidates,)  int32
-    sqdists,  # OUT  (n_candidates,)  float64
+    X,         # IN   (n, d)           float
+    ids,       # IN   (n_positions,)   int32    row at each position
+    Q,         # IN   (nq, d)          float
+    starts,    # IN   (padded + 1,)    int64    see Candidates
+    counts,    # IN   (padded,)        int32    no more than there is room for
+    positions, # IN   (n_candidates,)  int32
+    rows,      # OUT  (n_candidates,)  int32
+    sqdists,   # OUT  (n_candidates,)  float64
 ):
     """The rows and exact distances of the candidates of each query; one a block."""
     query, n_warps = cuda.blockIdx.x, cuda.blockDim.x // WARP
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     for c in range(warp, counts[query], n_warps):
         slot = starts[query] + c
-        row = ids[places[slot]]
+        row = ids[positions[slot]]
         exact = sqdist(X, row, Q, query, lane)
         if lane == 0:
             rows[slot] = row
@@ -93,6 +93,6 @@ def measure_candidates(Q, n, image, candidates):
     launch(
         measure, n, MEASURE_THREADS,
         image.X, image.ids, Q,
-        candidates.starts, candidates.counts, candidates.places,
+        candidates.starts, candidates.counts, candidates.positions,
         candidates.rows, candidates.sqdists,
     )  # fmt: skip

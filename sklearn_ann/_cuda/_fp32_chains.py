@@ -29,7 +29,7 @@ def filter_chains(
     counts,      # INOUT (padded,)         int32
     lowers,      # OUT   (n_candidates,)   float32
     uppers,      # OUT   (n_candidates,)   float32
-    places,      # OUT   (n_candidates,)   int32
+    positions,   # OUT   (n_candidates,)   int32
 ):
     """The filter for one query and its own panels; each thread has a row."""
     query, t = cuda.blockIdx.x, cuda.threadIdx.x
@@ -51,10 +51,10 @@ def filter_chains(
                 product += q1 * x1
                 product += q2 * x2
                 product += q3 * x3
-            place = panel * PANEL + t % PANEL
+            position = panel * PANEL + t % PANEL
             append_row(
-                query, place, product, sqnorms[place], threshold, gap_factor,
-                starts, counts, lowers, uppers, places,
+                query, position, product, sqnorms[position], threshold, gap_factor,
+                starts, counts, lowers, uppers, positions,
             )  # fmt: skip
 
 
@@ -68,14 +68,14 @@ def filter_lists(
     thresholds,  # IN    (padded,)         float32
     panels,      # IN    (n_panels,)       int32    of all lists, one after the other
     members,     # IN    (n_members,)      int32    queries, list by list
-    unseen,      # IN    (n_members,)      int32    place in `panels` to begin at
+    unseen,      # IN    (n_members,)      int32    where to begin in `panels`
     items,       # IN    (n_items, 4)      int32    first and end of some members of
                  #                                  a list, and of some of its panels
     starts,      # IN    (padded + 1,)     int64
     counts,      # INOUT (padded,)         int32
     lowers,      # OUT   (n_candidates,)   float32
     uppers,      # OUT   (n_candidates,)   float32
-    places,      # OUT   (n_candidates,)   int32
+    positions,   # OUT   (n_candidates,)   int32
 ):
     """The filter for two panels of a list and 128 queries that probe it; see items."""
     products = cuda.local.array((SIDE, SIDE), float32)
@@ -100,9 +100,9 @@ def filter_lists(
             for j in range(SIDE):
                 at = first_panel + j // 4
                 if unseen[member] <= at < end_panel:
-                    place = panels[at] * PANEL + row_lane + j % 4
+                    position = panels[at] * PANEL + row_lane + j % 4
                     append_row(
-                        query, place, products[i, j], sqnorms[place],
+                        query, position, products[i, j], sqnorms[position],
                         threshold, gap_factor,
-                        starts, counts, lowers, uppers, places,
+                        starts, counts, lowers, uppers, positions,
                     )  # fmt: skip

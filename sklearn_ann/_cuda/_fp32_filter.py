@@ -53,8 +53,8 @@ MOST_BLOCKS = 65535
 
 @device
 def append_row(
-    query, place, product, sqnorm, threshold, gap_factor,
-    starts, counts, lowers, uppers, places,
+    query, position, product, sqnorm, threshold, gap_factor,
+    starts, counts, lowers, uppers, positions,
 ):  # fmt: skip
     """Append a row to the candidates of a query, if the product does not exclude it.
 
@@ -64,7 +64,7 @@ def append_row(
     lower = sqnorm - float32(2) * product
     if lower <= threshold and sqnorm < INFINITY:
         upper = lower + gap_factor * sqnorm if sqnorm > -INFINITY else INFINITY
-        append(query, place, lower, upper, starts, counts, lowers, uppers, places)
+        append(query, position, lower, upper, starts, counts, lowers, uppers, positions)
 
 
 @device
@@ -152,7 +152,7 @@ def filter_many(
     counts,      # INOUT (padded,)         int32
     lowers,      # OUT   (n_candidates,)   float32
     uppers,      # OUT   (n_candidates,)   float32
-    places,      # OUT   (n_candidates,)   int32
+    positions,   # OUT   (n_candidates,)   int32
 ):
     products = cuda.local.array((SIDE, SIDE), float32)
     row_sqnorms = cuda.local.array(SIDE, float32)
@@ -164,8 +164,8 @@ def filter_many(
     multiply_tiles(queries, query_at, vectors, row_at, n_steps, products)
     query_lane, row_lane = t // 16 * 4, t % 16 * 4
     for j in range(SIDE):
-        place = tile * TILE + j // 4 * PANEL + row_lane + j % 4
-        row_sqnorms[j] = sqnorms[place]
+        position = tile * TILE + j // 4 * PANEL + row_lane + j % 4
+        row_sqnorms[j] = sqnorms[position]
     for i in range(SIDE):
         query = cuda.blockIdx.x * TILE + i // 4 * PANEL + query_lane + i % 4
         threshold = thresholds[query]
@@ -173,7 +173,7 @@ def filter_many(
             append_row(
                 query, tile * TILE + j // 4 * PANEL + row_lane + j % 4,
                 products[i, j], row_sqnorms[j], threshold, gap_factor,
-                starts, counts, lowers, uppers, places,
+                starts, counts, lowers, uppers, positions,
             )  # fmt: skip
 
 
@@ -192,7 +192,7 @@ def filter_few(
     counts,      # INOUT (padded,)         int32
     lowers,      # OUT   (n_candidates,)   float32
     uppers,      # OUT   (n_candidates,)   float32
-    places,      # OUT   (n_candidates,)   int32
+    positions,   # OUT   (n_candidates,)   int32
 ):
     query_steps = cuda.shared.array(FEW_FLOATS, float32)
     products = cuda.local.array(FEW, float32)
@@ -200,8 +200,8 @@ def filter_few(
     tile = (first_tile + cuda.blockIdx.y) * stride % n_tiles
     first_query = cuda.blockIdx.x * FEW
     query_at = first_query // PANEL * n_steps * PANEL * 4 + first_query % PANEL * 4
-    place = tile * TILE + t
-    row_at = (place // PANEL * n_steps * PANEL + place % PANEL) * 4
+    position = tile * TILE + t
+    row_at = (position // PANEL * n_steps * PANEL + position % PANEL) * 4
     for i in range(FEW):
         products[i] = float32(0)
     for first in range(0, n_steps, FEW_STEPS):
@@ -219,12 +219,12 @@ def filter_few(
                 products[i] += q1 * x1
                 products[i] += q2 * x2
                 products[i] += q3 * x3
-    sqnorm = sqnorms[place]
+    sqnorm = sqnorms[position]
     for i in range(FEW):
         query = first_query + i
         append_row(
-            query, place, products[i], sqnorm, thresholds[query], gap_factor,
-            starts, counts, lowers, uppers, places,
+            query, position, products[i], sqnorm, thresholds[query], gap_factor,
+            starts, counts, lowers, uppers, positions,
         )  # fmt: skip
 
 
@@ -272,7 +272,7 @@ def filter_tiles(queries, image, first, last, thresholds, candidates):
             float32(image.bound.gap_factor), thresholds,
             tile, image.stride, image.n_tiles,
             candidates.starts, candidates.counts,
-            candidates.lowers, candidates.uppers, candidates.places,
+            candidates.lowers, candidates.uppers, candidates.positions,
         )  # fmt: skip
 
 

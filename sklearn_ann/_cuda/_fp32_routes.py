@@ -60,7 +60,7 @@ class _VectorRoute:
         """Start and end of a part of the queries, its rows and its chains.
 
         The rows are vectors, their row numbers, and whether the vectors lie in the
-        order of the places. Here all queries are one part.
+        order of the positions. Here all queries are one part.
         """
         image = self._image
         yield 0, len(self.chains.probes), image.X, image.ids, False, self.chains
@@ -131,7 +131,7 @@ class ProbedLists(_VectorRoute, Probed):
                 chains.panels, chains.offsets, chains.probes, chains.ends,
                 start, end,
                 candidates.starts, candidates.counts,
-                candidates.lowers, candidates.uppers, candidates.places,
+                candidates.lowers, candidates.uppers, candidates.positions,
             )  # fmt: skip
 
     def _visit_by_list(self, queries, first, thresholds, candidates):
@@ -145,7 +145,7 @@ class ProbedLists(_VectorRoute, Probed):
             lists_of(self._lists).panels,
             to_device(members), to_device(unseen), to_device(items),
             candidates.starts, candidates.counts,
-            candidates.lowers, candidates.uppers, candidates.places,
+            candidates.lowers, candidates.uppers, candidates.positions,
         )  # fmt: skip
 
     def _work_items(self, seen):

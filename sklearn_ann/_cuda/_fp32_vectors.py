@@ -103,24 +103,24 @@ def sum_and_largest(total, largest):
 @kernel
 def encode(
     X,          # IN   (n, d)       float
-    rows,       # IN   (n_places,)  int32    row of X at each place; -1: none
+    rows,       # IN   (n_positions,)  int32  row of X at each position; -1: none
     center,     # IN   (d,)         float64
     per_unit,   # IN   float
     lower_factor,  # IN float       see Bound, for lowered squared lengths
     underflow,  # IN   float        see Bound
-    no_row,     # IN   float        squared length of a place without a row
+    no_row,     # IN   float        squared length of a position without a row
     too_long,   # IN   float        squared length of a row without an image
     n_steps,    # IN   int          steps of 4 features
-    vectors,    # OUT  (n_places / 64 * n_steps * 64 * 4,)  float32  in panels:
+    vectors,    # OUT  (n_positions / 64 * n_steps * 64 * 4,)  float32  in panels:
                 #                            4 features of 64 rows a step
-    sqnorms,    # OUT  (n_places,)  float32  NaN for a row that is not finite
+    sqnorms,    # OUT  (n_positions,)  float32  NaN for a row that is not finite
 ):
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     n_warps, d = cuda.blockDim.x // WARP, X.shape[1]
     first = cuda.blockIdx.x * ENCODED_BY_BLOCK
-    for place in range(first + warp, first + ENCODED_BY_BLOCK, n_warps):
-        row = rows[place]
-        base = (place // PANEL * n_steps * PANEL + place % PANEL) * 4
+    for position in range(first + warp, first + ENCODED_BY_BLOCK, n_warps):
+        row = rows[position]
+        base = (position // PANEL * n_steps * PANEL + position % PANEL) * 4
         total, largest, is_finite = float64(0), float64(0), True
         if row >= 0:
             for t in range(lane, d, WARP):
@@ -145,4 +145,4 @@ def encode(
                 sqnorm = math.nan
             elif not is_image:
                 sqnorm = too_long
-            sqnorms[place] = float32(sqnorm)
+            sqnorms[position] = float32(sqnorm)

@@ -33,7 +33,7 @@ class FlatImage(NamedTuple):
     """The rows of a FlatIndex, as given and in float32; arrays on the GPU."""
 
     X: Any  # (n, d)  float
-    ids: Any  # (n_tiles * 128,)  int32  row at each place, -1: none
+    ids: Any  # (n_tiles * 128,)  int32  row at each position, -1: none
     vectors: Any  # (n_tiles * 128 * n_steps * 4,)  float32  see ``encode``
     sqnorms: Any  # (n_tiles * 128,)  float32  lowered: see ``_fp32_vectors``
     center: Any  # (d,)  float64
@@ -81,29 +81,29 @@ def remember(owner, make):
 
 
 def _make_image(index):
-    n_places = -(-len(index.sqnorms) // TILE) * TILE
+    n_positions = -(-len(index.sqnorms) // TILE) * TILE
     n, d = index.X.shape
     n_steps = -(-d // FEATURES) * (FEATURES // 4)
-    n_bytes = index.X.nbytes + n_places * (16 * n_steps + 8)
+    n_bytes = index.X.nbytes + n_positions * (16 * n_steps + 8)
     check_room(n_bytes, f"The index of {n} rows and {d} features")
-    ids = np.full(n_places, -1, np.int32)
+    ids = np.full(n_positions, -1, np.int32)
     filled = np.flatnonzero(index.sqnorms < np.inf)
     ids[filled] = index.ids[filled] if len(index.ids) else filled
     image = FlatImage(
         X=to_device(index.X),
         ids=to_device(ids),
-        vectors=empty(n_places * n_steps * 4, np.float32),
-        sqnorms=empty(n_places, np.float32),
+        vectors=empty(n_positions * n_steps * 4, np.float32),
+        sqnorms=empty(n_positions, np.float32),
         center=to_device(index.center),
         per_unit=1.0 / index.unit,
         bound=bound_for(d),
         n_steps=n_steps,
-        n_tiles=n_places // TILE,
-        stride=tile_stride(n_places // TILE),
+        n_tiles=n_positions // TILE,
+        stride=tile_stride(n_positions // TILE),
     )
     no_row, too_long = np.inf, -np.inf
     launch(
-        encode, n_places // ENCODED_BY_BLOCK, THREADS,
+        encode, n_positions // ENCODED_BY_BLOCK, THREADS,
         image.X, image.ids, image.center, image.per_unit,
         image.bound.lower_factor, image.bound.underflow, no_row, too_long, n_steps,
         image.vectors, image.sqnorms,

@@ -52,8 +52,8 @@ _LEAST_CAPACITY, _LARGE_CAPACITY = 256, 1024
 @kernel
 def _measure_chains(
     X,            # IN   (n, d)       float
-    rows_at,      # IN   (n_places,)  int32    row at each place; -1: none
-    is_placed,    # IN   bool         whether X has a row for each place, or by number
+    rows_at,      # IN   (n_positions,)  int32  row at each position; -1: none
+    by_position,  # IN   bool         whether X has rows by position, or by number
     Q,            # IN   (nq, d)      float
     queries,      # IN   (m,)         int32    which of them; one a block
     panels,       # IN   (n_panels,)  int32    see Chains, which are those of the m
@@ -68,26 +68,26 @@ def _measure_chains(
     ids,          # OUT  (m, k)       int64    -1 where there is none
 ):
     """The k nearest rows of the chains of some queries: all are measured."""
-    n_listed = cuda.shared.array(1, int32)
+    n_kept = cuda.shared.array(1, int32)
     block, n_warps = cuda.blockIdx.x, cuda.blockDim.x // WARP
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     query, start, room = queries[block], block * length, length - PANEL
     farthest, last, n_visited = math.inf, NO_ROW, ends[block, ends.shape[1] - 1]
     if cuda.threadIdx.x == 0:
-        n_listed[0] = 0
+        n_kept[0] = 0
     cuda.syncthreads()
     for visited in range(n_visited):
         panel = panel_of_chain(panels, offsets, probes, ends, block, visited)
-        for place in range(panel * PANEL + warp, (panel + 1) * PANEL, n_warps):
-            row = rows_at[place]
+        for position in range(panel * PANEL + warp, (panel + 1) * PANEL, n_warps):
+            row = rows_at[position]
             if row >= 0:
-                exact = sqdist(X, place if is_placed else row, Q, query, lane)
+                exact = sqdist(X, position if by_position else row, Q, query, lane)
                 is_near = exact < farthest or (exact == farthest and row < last)
                 if lane == 0 and is_near:
-                    slot = start + cuda.atomic.add(n_listed, 0, 1)
+                    slot = start + cuda.atomic.add(n_kept, 0, 1)
                     row_sqdists[slot], rows[slot] = exact, row
         cuda.syncthreads()
-        count = n_listed[0]
+        count = n_kept[0]
         cuda.syncthreads()
         if count > room or visited == n_visited - 1:
             sort_pairs(row_sqdists, rows, start, count)
@@ -95,9 +95,9 @@ def _measure_chains(
                 farthest, last = row_sqdists[start + k - 1], rows[start + k - 1]
             cuda.syncthreads()
             if cuda.threadIdx.x == 0:
-                n_listed[0] = min(count, k)
+                n_kept[0] = min(count, k)
             cuda.syncthreads()
-    count = n_listed[0]
+    count = n_kept[0]
     for c in range(cuda.threadIdx.x, k, cuda.blockDim.x):
         sqdists[block, c] = row_sqdists[start + c] if c < count else math.inf
         ids[block, c] = rows[start + c] if c < count else -1
@@ -190,7 +190,7 @@ def search(queries, k, route, thresholds, ends):
             shrink_candidates, n, THREADS,
             k, float32(bound.gap_factor), float32(bound.underflow), queries.spreads,
             candidates.starts, thresholds, candidates.counts, is_lost,
-            candidates.lowers, candidates.uppers, candidates.places,
+            candidates.lowers, candidates.uppers, candidates.positions,
         )  # fmt: skip
         seen = end
     route.measure(queries, candidates)
@@ -207,12 +207,12 @@ def search(queries, k, route, thresholds, ends):
 def _measure_all(Q, queries, route, k):
     """The k nearest rows of some queries that the filter could not answer."""
     length, parts = 2 ** math.ceil(math.log2(k + PANEL)), []
-    for start, stop, X, rows_at, is_placed, chains in route.rows():
+    for start, stop, X, rows_at, by_position, chains in route.rows():
         m = stop - start
         sqdists, ids = empty((m, k), np.float64), empty((m, k), np.int64)
         launch(
             _measure_chains, m, THREADS,
-            X, rows_at, is_placed,
+            X, rows_at, by_position,
             Q, to_device(queries[start:stop].astype(np.int32)),
             chains.panels, chains.offsets, chains.probes, chains.ends,
             k, length, empty(m * length, np.float64), empty(m * length, np.int32),

@@ -83,10 +83,10 @@ def _make_image(index):
 
 
 @device
-def _feature(codes, owners, centroids, codebooks, place, t):
-    """Feature t of the vector that the codes at a place stand for."""
+def _feature(codes, owners, centroids, codebooks, position, t):
+    """Feature t of the vector that the codes at a position stand for."""
     m, dsub = codebooks.shape[0], codebooks.shape[2]
-    panel, lane, j = place // PANEL, place % PANEL, t // dsub
+    panel, lane, j = position // PANEL, position % PANEL, t // dsub
     word = codes[(panel * m + j) * WORDS + lane // 4]
     code = word >> 8 * (lane % 4) & 255
     of_centroid = float64(centroids[owners[panel], t])
@@ -99,11 +99,11 @@ def measure_codes(
     owners,     # IN   (n_panels,)       int32
     centroids,  # IN   (nlist, d)        float
     codebooks,  # IN   (m, 256, dsub)    float32
-    ids,        # IN   (n_places,)       int32
+    ids,        # IN   (n_positions,)    int32
     Q,          # IN   (nq, d)           float
     starts,     # IN   (nq + 1,)         int64    see Candidates
     counts,     # IN   (nq,)             int32    no more than there is room for
-    places,     # IN   (n_candidates,)   int32
+    positions,  # IN   (n_candidates,)   int32
     rows,       # OUT  (n_candidates,)   int32
     sqdists,    # OUT  (n_candidates,)   float64
 ):
@@ -113,17 +113,17 @@ def measure_codes(
     whole = d // WARP * WARP
     for c in range(warp, counts[query], n_warps):
         slot = starts[query] + c
-        place = places[slot]
+        position = positions[slot]
         chain, rest = float64(0), float64(0)
         for t in range(lane, whole, WARP):
-            x = _feature(codes, owners, centroids, codebooks, place, t)
+            x = _feature(codes, owners, centroids, codebooks, position, t)
             chain = add_square(x, float64(Q[query, t]), chain)
         for t in range(whole, d):
-            x = _feature(codes, owners, centroids, codebooks, place, t)
+            x = _feature(codes, owners, centroids, codebooks, position, t)
             rest = add_square(x, float64(Q[query, t]), rest)
         exact = rest if whole == 0 else add_lanes(chain, rest, lane)
         if lane == 0:
-            rows[slot] = ids[place]
+            rows[slot] = ids[position]
             sqdists[slot] = exact
 
 
@@ -133,7 +133,7 @@ def _decode(
     owners,     # IN   (n_panels,)       int32
     centroids,  # IN   (nlist, d)        float
     codebooks,  # IN   (m, 256, dsub)    float32
-    ids,        # IN   (n_places,)       int32
+    ids,        # IN   (n_positions,)    int32
     panels,     # IN   (n,)              int32    one a block
     X,          # OUT  (n * 64, d)       float64
     rows,       # OUT  (n * 64,)         int32    ids of the panels
@@ -141,18 +141,18 @@ def _decode(
     lane, warp = cuda.threadIdx.x % WARP, cuda.threadIdx.x // WARP
     n_warps = cuda.blockDim.x // WARP
     for i in range(warp, PANEL, n_warps):
-        place = panels[cuda.blockIdx.x] * PANEL + i
+        position = panels[cuda.blockIdx.x] * PANEL + i
         at = cuda.blockIdx.x * PANEL + i
         if lane == 0:
-            rows[at] = ids[place]
+            rows[at] = ids[position]
         for t in range(lane, X.shape[1], WARP):
-            X[at, t] = _feature(codes, owners, centroids, codebooks, place, t)
+            X[at, t] = _feature(codes, owners, centroids, codebooks, position, t)
 
 
 def decode_panels(panels, image):
     """What the codes of some panels stand for, (n * 64, d) float64, and the ids.
 
-    Empty places have the id -1 and some vector.
+    Empty positions have the id -1 and some vector.
     """
     n, d = len(panels) * PANEL, image.center.shape[0]
     X, ids = empty((n, d), np.float64), empty(n, np.int32)

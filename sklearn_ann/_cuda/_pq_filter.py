@@ -132,7 +132,7 @@ def _make_filter(sum_up):
         counts,      # INOUT (n,)              int32
         lowers,      # OUT   (n_candidates,)   float32
         uppers,      # OUT   (n_candidates,)   float32
-        places,      # OUT   (n_candidates,)   int32
+        positions,   # OUT   (n_candidates,)   int32
     ):
         sums = cuda.local.array(_ROWS, float32)
         query, t = cuda.blockIdx.x, cuda.threadIdx.x
@@ -148,15 +148,15 @@ def _make_filter(sum_up):
             threshold, shift = thresholds[query], shifts[query, probe]
             unit = float32(1) / scales[query]
             for i in range(0, _ROWS, 4):
-                place = panel * PANEL + quad * 4 + i
-                of_rows = load4(row_terms, place)
+                position = panel * PANEL + quad * 4 + i
+                of_rows = load4(row_terms, position)
                 for row in range(4):
                     value = (shift + of_rows[row]) + sums[i + row] * unit
                     if value <= threshold and of_rows[row] < INFINITY:
                         # It is both bounds, but for an error of the query.
                         append(
-                            query, place + row, value, value,
-                            starts, counts, lowers, uppers, places,
+                            query, position + row, value, value,
+                            starts, counts, lowers, uppers, positions,
                         )  # fmt: skip
 
     return filter_codes

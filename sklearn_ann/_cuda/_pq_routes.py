@@ -110,7 +110,7 @@ class ProbedCodes(Probed):
                 chains.panels, chains.offsets, chains.probes, chains.ends,
                 start, end,
                 candidates.starts, candidates.counts,
-                candidates.lowers, candidates.uppers, candidates.places,
+                candidates.lowers, candidates.uppers, candidates.positions,
             )  # fmt: skip
 
     def measure(self, queries, candidates):
@@ -119,7 +119,7 @@ class ProbedCodes(Probed):
         launch(
             measure_codes, queries.n, MEASURE_THREADS,
             image.codes, image.owners, image.centroids, image.codebooks, image.ids,
-            queries.Q, candidates.starts, candidates.counts, candidates.places,
+            queries.Q, candidates.starts, candidates.counts, candidates.positions,
             candidates.rows, candidates.sqdists,
         )  # fmt: skip
 

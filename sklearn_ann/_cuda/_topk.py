@@ -100,17 +100,17 @@ def above_kth_smallest(values, start, count, k):
 
 
 @device
-def _drop_far(lowers, uppers, places, start, count, threshold):
+def _drop_far(lowers, uppers, positions, start, count, threshold):
     """Drop candidates above the threshold; the others move up. How many stay."""
     warp_counts = cuda.shared.array(N_WARPS, int32)
     t = cuda.threadIdx.x
     lane, warp = t % WARP, t // WARP
     kept = 0
     for first in range(0, count, THREADS):
-        lower, upper, place, is_kept = INFINITY, INFINITY, int32(0), False
+        lower, upper, position, is_kept = INFINITY, INFINITY, int32(0), False
         if first + t < count:
             slot = start + first + t
-            lower, upper, place = lowers[slot], uppers[slot], places[slot]
+            lower, upper, position = lowers[slot], uppers[slot], positions[slot]
             is_kept = lower <= threshold
         mask = cuda.ballot_sync(FULL_WARP, is_kept)
         if lane == 0:
@@ -121,7 +121,7 @@ def _drop_far(lowers, uppers, places, start, count, threshold):
             slot += warp_counts[other] if other < warp else 0
             kept += warp_counts[other]
         if is_kept:
-            lowers[slot], uppers[slot], places[slot] = lower, upper, place
+            lowers[slot], uppers[slot], positions[slot] = lower, upper, position
         cuda.syncthreads()
     return kept
 
@@ -138,7 +138,7 @@ def shrink_candidates(
     is_lost,     # INOUT  (padded,)         int32    1: there was not room for all
     lowers,      # INOUT  (n_candidates,)   float32
     uppers,      # INOUT  (n_candidates,)   float32
-    places,      # INOUT  (n_candidates,)   int32
+    positions,   # INOUT  (n_candidates,)   int32
 ):
     """Lower the thresholds; drop the candidates above them. One query a block."""
     query = cuda.blockIdx.x
@@ -155,7 +155,7 @@ def shrink_candidates(
         upper = above_kth_smallest(uppers, start, count, k)
         threshold = upper + gap_factor * spreads[query] + float32(4) * underflow
         threshold = min(before, rounded_up(threshold))
-        kept = _drop_far(lowers, uppers, places, start, count, threshold)
+        kept = _drop_far(lowers, uppers, positions, start, count, threshold)
         if cuda.threadIdx.x == 0:
             thresholds[query] = threshold
             counts[query] = kept

@@ -38,9 +38,9 @@ def all_pairs(X, Q):
     assert_array_equal(candidates.counts.copy_to_host()[: len(Q)], n)
     lowers, uppers = np.empty((2, len(Q), n), np.float32)
     for i in range(len(Q)):
-        places = candidates.places.copy_to_host()[2 * n * i :][:n]
-        lowers[i, places] = candidates.lowers.copy_to_host()[2 * n * i :][:n]
-        uppers[i, places] = candidates.uppers.copy_to_host()[2 * n * i :][:n]
+        positions = candidates.positions.copy_to_host()[2 * n * i :][:n]
+        lowers[i, positions] = candidates.lowers.copy_to_host()[2 * n * i :][:n]
+        uppers[i, positions] = candidates.uppers.copy_to_host()[2 * n * i :][:n]
     return index, image, queries, lowers, uppers
 
 

@@ -63,7 +63,7 @@ def test_neighbors_are_those_of_the_cpu(kind, dtype, backend, table_dtype, rng):
 
 
 # (rows, features, parts, bits, neighbours): around a warp (32 features), pairs of codes
-# without a second one, empty places.
+# without a second one, empty positions.
 SIZES = [
     (70, 1, 1, 8, 1),
     (300, 7, 3, 5, 10),

@@ -85,7 +85,7 @@ def errors_of_values(index, Q):
     candidates = _candidates.empty_candidates(starts)
     route.visit(queries, 0, route.n_tiles, thresholds, candidates)
     assert_array_equal(candidates.counts.copy_to_host(), 70)
-    places = candidates.places.copy_to_host().reshape(4, 70)
+    positions = candidates.positions.copy_to_host().reshape(4, 70)
     values = candidates.lowers.copy_to_host()
     assert_array_equal(values, candidates.uppers.copy_to_host())
     values = values.reshape(4, 70)
@@ -94,7 +94,7 @@ def errors_of_values(index, Q):
     assert np.isfinite(errors).all()
     off = np.empty((4, 70), wide)
     for i in range(4):
-        decoded = _cpu.decode_rows(places[i].astype(np.int64), index)
+        decoded = _cpu.decode_rows(positions[i].astype(np.int64), index)
         sqdists = ((Q[i].astype(wide) - decoded.astype(wide)) ** 2).sum(axis=1)
         off[i] = np.abs(values[i].astype(wide) - (sqdists - wide(probe_sqdists[i, 0])))
     assert (off <= errors + wide(2.0**-100)).all()

@@ -16,11 +16,11 @@ def shrink(k, candidates, room, thresholds=None, counts=None):
     n = len(candidates)
     counts = [len(values) for values in candidates] if counts is None else counts
     lowers, uppers = np.full((2, n, room), np.nan, np.float32)
-    places = np.full((n, room), -9, np.int32)
+    positions = np.full((n, room), -9, np.int32)
     for i, values in enumerate(candidates):
         uppers[i, : len(values)] = values
         lowers[i, : len(values)] = values
-        places[i, : len(values)] = range(len(values))
+        positions[i, : len(values)] = range(len(values))
     thresholds = np.full(n, np.inf) if thresholds is None else thresholds
     arrays = [
         np.zeros(n, np.float32),
@@ -28,13 +28,14 @@ def shrink(k, candidates, room, thresholds=None, counts=None):
         np.asarray(thresholds, np.float32),
         np.array(counts, np.int32),
         np.zeros(n, np.int32),
-        *(lowers.ravel(), uppers.ravel(), places.ravel()),
+        *(lowers.ravel(), uppers.ravel(), positions.ravel()),
     ]
     arrays = [to_device(array) for array in arrays]
     zero = np.float32(0)
     launch(_topk.shrink_candidates, n, _topk.THREADS, k, zero, zero, *arrays)
-    thresholds, counts, is_lost, _, _, places = (a.copy_to_host() for a in arrays[2:])
-    rows = zip(places.reshape(n, room), counts, strict=True)
+    on_host = [array.copy_to_host() for array in arrays[2:]]
+    thresholds, counts, is_lost, _, _, positions = on_host
+    rows = zip(positions.reshape(n, room), counts, strict=True)
     kept = [list(row[:count]) for row, count in rows]
     return kept, thresholds, is_lost
 
