@@ -332,6 +332,7 @@ def test_locks_are_those_of_living_estimators():
     index, other = FlatL2Neighbors(), FlatL2Neighbors()
     assert lock_of(index) is lock_of(index)
     assert lock_of(index) is not lock_of(other)
+    gc.collect()  # estimators of other tests, too
     n_before = len(_state._locks)
     del other
     gc.collect()
