@@ -8,6 +8,10 @@ needs such a lock.
 from __future__ import annotations
 
 import contextlib
+
+# Hooks run last first. Imported here, logging has its own lock taken after ours: imports
+# of Numba, which the fork waits for, need that lock.
+import logging  # noqa: F401
 import os
 
 _locks: list[contextlib.AbstractContextManager[object]] = []
