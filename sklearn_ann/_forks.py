@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 
-# Hooks run last first. Imported here, logging has its own lock taken after ours: imports
+# Hooks run last first. Imported here, logging takes its own lock after ours: imports
 # of Numba, which the fork waits for, need that lock.
 import logging  # noqa: F401
 import os
