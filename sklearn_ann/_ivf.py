@@ -63,17 +63,16 @@ class IVFNeighbors(NeighborsBase):
 
     def _train(self, X, backend):
         """Centroids for X, and the number of iterations that k-means made."""
-        init = self.init
-        if init is not None:
-            init = validate_init(init, X, self.effective_metric_)
-        nlist = self._choose_nlist(len(X), init)
-        if init is not None and self.max_iter == 0:
-            return init, 0
+        start = self.init
+        if start is not None:
+            start = validate_init(start, X, self.effective_metric_)
+        nlist = self._choose_nlist(len(X), start)
+        if start is not None and self.max_iter == 0:
+            return start, 0
         rng = check_random_state(self.random_state)
         rows = draw_training_rows(X, nlist, rng)
         if self.max_iter > 0:
             warn_of_few_rows(len(X), nlist)
-        start = init
         if start is None:
             seed = rng.randint(np.iinfo(np.int32).max)
             start = draw_start(X, rows, nlist, seed)

@@ -17,7 +17,7 @@ from sklearn_ann._layout import CODEWORDS
 from sklearn_ann._product_quantizer import (
     DecodedRows,
     check_codebooks,
-    check_parts_and_bits,
+    check_m,
     choose_parts,
     draw_residuals,
     empty_pq_index,
@@ -275,8 +275,9 @@ class IVFPQNeighbors(IVFNeighbors):
     def _given_codebooks(self, d):
         """The parameter `codebooks`, which must fit d features and the others."""
         codebooks = validate_codebooks(self.codebooks)
-        check_parts_and_bits(codebooks, d, self.m, self.nbits)
-        check_codebooks(codebooks, d, 2 ** int(self.nbits))
+        nbits = int(self.nbits)
+        check_m(codebooks, d, self.m, nbits)
+        check_codebooks(codebooks, d, nbits)
         return codebooks
 
     def _train_codebooks(self, X, labels, centroids, backend):

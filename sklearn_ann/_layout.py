@@ -45,7 +45,7 @@ class FlatIndex(NamedTuple):
     unit: float
     error_ratio: float  # |row - decoded row| <= error_ratio * scale, in units
     ids: np.ndarray  # (n_panels * 64,)  int64  row at each position; or (0,): itself
-    duplicates: np.ndarray  # (n_levels, n_known)  uint64  identical rows: see below
+    duplicates: np.ndarray  # (n_levels, n_marked)  uint64  identical rows: see below
 
     # sqnorms[i] is the squared length of the decoded row minus its squared error,
     # (error_ratio * scale) ** 2, rounded down by ROUNDING of each; -inf for a row that

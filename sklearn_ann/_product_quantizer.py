@@ -63,16 +63,16 @@ def _check_parts(n_parts):
         )
 
 
-def check_codebooks(codebooks, d, n_most):
-    """Refuse codebooks that do not fit d features, or have more codewords.
+def check_codebooks(codebooks, d, nbits):
+    """Refuse codebooks that do not fit d features, or have too many codewords.
 
     Parameters
     ----------
     codebooks : ndarray of shape (m, n_codewords, dsub), float32
     d : int
         Features of the vectors to index.
-    n_most : int
-        Codewords of a part at most.
+    nbits : int
+        A code has so many bits.
     """
     m, n_codewords, dsub = codebooks.shape
     if not (m - 1) * dsub < d <= m * dsub:
@@ -80,10 +80,10 @@ def check_codebooks(codebooks, d, n_most):
             f"codebooks has {m} parts of {dsub} features, which do not make up the {d} "
             "features of the vectors to index."
         )
-    if not 1 <= n_codewords <= n_most:
+    if not 1 <= n_codewords <= 2**nbits:
         raise ValueError(
-            f"codebooks has {n_codewords} codewords for each part, but there must be 1 "
-            f"to {n_most}."
+            f"codebooks has {n_codewords} codewords for each part, but nbits={nbits} "
+            f"has numbers for {2**nbits}, and at least one is needed."
         )
     # NaN is not below it either.
     if not (np.square(codebooks, dtype=np.float64).sum(axis=2) < _LONGEST).all():
@@ -93,14 +93,9 @@ def check_codebooks(codebooks, d, n_most):
         raise ValueError(f"codebooks must be 0 past the last of {d} features.")
 
 
-def check_parts_and_bits(codebooks, d, m, nbits):
-    """Refuse codebooks that contradict the parameters `m` and `nbits`."""
-    n_parts, n_codewords, _ = codebooks.shape
-    if n_codewords > 2**nbits:
-        raise ValueError(
-            f"codebooks has {n_codewords} codewords for each part, but nbits={nbits} "
-            f"has numbers for {2**nbits}."
-        )
+def check_m(codebooks, d, m, nbits):
+    """Refuse codebooks that contradict the parameter `m`."""
+    n_parts = len(codebooks)
     if m != "auto" and n_parts not in (m, choose_parts(d, m, nbits)[0]):
         raise ValueError(
             f"codebooks has {n_parts} parts, but m={m}. Use m={n_parts}, or m='auto'."

@@ -19,9 +19,7 @@ from sklearn_ann._inverted_lists import (
     owners_of,
 )
 from sklearn_ann._layout import (
-    CODEWORDS,
     MAX_EXPONENT,
-    NIBBLES,
     PANEL,
     FlatIndex,
     InvertedLists,
@@ -86,7 +84,9 @@ def unpack_ivf_pq(stored, codebooks):
     d = centroids.X.shape[1]
     is_paired = stored.get("is_paired")
     _check(isinstance(is_paired, bool), "is_paired must be a bool")
-    _check_codebooks(codebooks, d, NIBBLES if is_paired else CODEWORDS)
+    nbits = 4 if is_paired else 8
+    _array({"codebooks_": codebooks}, "codebooks_", np.float32, (None, None, None))
+    check_codebooks(codebooks, d, nbits)
     ids = _array(stored, "ids", np.int32, (None,))
     n = int((ids >= 0).sum())
     lists = _lists(_dict(stored, "lists"), len(centroids.X), n)
@@ -97,7 +97,7 @@ def unpack_ivf_pq(stored, codebooks):
     _check(len(X) in (0, n), f"X must have {n} rows or none")
     row_terms = _bounds(stored, "row_terms", filled)
     _check((row_terms[filled] > -np.inf).all(), "row_terms must be finite")
-    empty = empty_pq_index(centroids, codebooks, 4 if is_paired else 8, X.dtype)
+    empty = empty_pq_index(centroids, codebooks, nbits, X.dtype)
     codes = _array(stored, "codes", np.uint8, (n_panels, *empty.codes.shape[1:]))
     return read_only_index(
         empty._replace(
@@ -183,11 +183,6 @@ def _check_permutation(array, name):
     fits = n == 0 or (array.min() >= 0 and array.max() < n)
     fits = fits and (np.bincount(array, minlength=n) == 1).all()
     _check(fits, f"{name} must be the numbers from 0 to {n - 1}, each once")
-
-
-def _check_codebooks(codebooks, d, n_most):
-    _array({"codebooks_": codebooks}, "codebooks_", np.float32, (None, None, None))
-    check_codebooks(codebooks, d, n_most)
 
 
 # -- values --------------------------------------------------------------------------

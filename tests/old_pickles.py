@@ -2,7 +2,8 @@
 
 ``python tests/old_pickles.py`` writes them to ``tests/data``. Do it only when the
 saved form is changed on purpose: test_old_pickles.py checks that files written
-before still give the same answers.
+before still give the same answers. The first files have the form of 0.1.0; files of
+development versions before it cannot be read.
 """
 
 import pickle

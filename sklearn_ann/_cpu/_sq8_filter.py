@@ -115,7 +115,7 @@ def filter_panels(
     counts, full_at = block.counts, block.full_at
     lowers, uppers, rows = block.lowers, block.uppers, block.rows
     n_members, level = len(members), _level_of(k)
-    n_known = duplicates.shape[1] if level < duplicates.shape[0] else 0
+    n_marked = duplicates.shape[1] if level < duplicates.shape[0] else 0
     for at in range(first, len(panels)):
         panel, is_due = panels[at], False
         for tile in range(0, n_members, TILE):
@@ -132,7 +132,7 @@ def filter_panels(
                 if mask == 0 or thresholds[i] < 0:
                     continue
                 # Those that k others with smaller numbers are identical to.
-                if panel < n_known:
+                if panel < n_marked:
                     mask &= ~duplicates[level, panel]
                 counts[i] = _append(
                     mask, panel, scales, sqnorms, error_ratio, ids,
