@@ -90,7 +90,10 @@ def check_codebooks(codebooks, d, nbits):
         raise ValueError("codebooks has codewords that are not finite, or too long.")
     # The bounds of a search take all features of a codeword for those of a row.
     if codebooks[-1, :, d - (m - 1) * dsub :].any():
-        raise ValueError(f"codebooks must be 0 past the last of {d} features.")
+        raise ValueError(
+            f"The vectors to index have {d} features and codebooks has {m * dsub}, but "
+            f"codebooks must be 0 past the last of {d} features."
+        )
 
 
 def check_m(codebooks, d, m, nbits):
