@@ -132,7 +132,7 @@ def test_centroids_of_the_width_of_the_data_are_treated_as_its_rows(X):
         (lambda C: np.where(C > 2, np.inf, C), "init contains infinity"),
         (lambda C: 1e60 * C, "init contains infinity or a value too large"),
         (lambda C: np.ma.masked_greater(C, 1), "init has masked values"),
-        (lambda C: C.astype(str) + "x", "could not convert|non-numeric"),
+        (lambda C: np.char.add(C.astype(str), "x"), "could not convert|non-numeric"),
         (lambda C: C + 1j, "Complex data"),
         (lambda C: "k-means++", "'init' parameter of IVF"),
         (lambda C: 7, "'init' parameter of IVF"),
