@@ -142,7 +142,7 @@ class ProbedCodes(Probed):
         As for vectors. Here the rows of the chains are decoded first.
         """
         lists, d = self._lists, self._image.center.shape[0]
-        lengths, n_panels = self._ends - self._starts, self._ends[:, -1]
+        lengths, n_panels = self._lengths, self._ends[:, -1]
         for start, stop in split_counts(n_panels, PANEL * (8 * d + 4)):
             of_part = lengths[start:stop].ravel()
             shift = lists.offsets[self._probes[start:stop]].ravel()
