@@ -116,7 +116,10 @@ def scratch_copy(array):
         return array
     copy = new_scratch(array.shape, array.dtype)
     if array.size:
-        copy.copy_to_device(np.ascontiguousarray(array))
+        # numba-cuda drops axes of the stride 0, which ``[:, None]`` makes.
+        is_dropped = 0 in array.strides
+        array = array.copy() if is_dropped else np.ascontiguousarray(array)
+        copy.copy_to_device(array)
     return copy
 
 

@@ -90,6 +90,15 @@ def test_zeros_are_zero(shape):
             assert tuple(zeros.shape) == shape_of
 
 
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_copy_has_the_shape_and_the_values(step):
+    column = np.arange(6, dtype=np.int32)[::step]
+    for array in (column, column[:, None], np.broadcast_to(column, (2, 6 // step))):
+        for _ in range(2):
+            with scratch():
+                np.testing.assert_array_equal(scratch_copy(array).copy_to_host(), array)
+
+
 def test_the_block_is_forgotten_when_memory_is_short():
     for _ in range(2):
         with scratch():
