@@ -38,7 +38,7 @@ class _Stack:
         """Give the block back, and begin with small searches again."""
         self.highest = 0  # bytes of the largest search
         # An array that is cut as in the search before is the same object.
-        self.block, self.size, self.views = None, 0, []
+        self.memory, self.size, self.views = None, 0, []
 
     def grow(self):
         """A block for the largest search so far, if there is room for it."""
@@ -46,7 +46,7 @@ class _Stack:
         size = min(highest, _MOST_KEPT)
         if self.size < size <= free_memory() + self.size:
             self.forget()
-            self.block, self.size = empty(size, np.uint8), size
+            self.memory, self.size = empty(size, np.uint8), size
             self.highest = highest
 
     def new(self, shape, dtype):
@@ -62,7 +62,7 @@ class _Stack:
         if place == len(self.views):
             self.views.append((None, None))
         if self.views[place][0] != cut:
-            view = self.block[start:stop].view(dtype).reshape(shape)
+            view = self.memory[start:stop].view(dtype).reshape(shape)
             self.views[place] = cut, view
         return self.views[place][1]
 
