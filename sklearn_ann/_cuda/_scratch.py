@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 
 import numpy as np
 
@@ -69,6 +70,18 @@ class _Stack:
 
 # By number of the GPU.
 _stacks: dict[int, _Stack] = {}
+
+# Those that a fork has copied. Their memory is the parent's: it is never freed here.
+_of_parents: list[_Stack] = []
+
+
+def _leave_to_parent():
+    _of_parents.extend(_stacks.values())
+    _stacks.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _stack_in_use():

@@ -109,6 +109,19 @@ def test_the_block_is_forgotten_when_memory_is_short():
     assert kept_bytes() == 0
 
 
+def test_the_child_of_a_fork_begins_with_nothing(monkeypatch):
+    for _ in range(2):
+        with scratch():
+            new_scratch(1000, np.uint8)
+    monkeypatch.setattr(_scratch, "_stacks", {**_scratch._stacks})
+    monkeypatch.setattr(_scratch, "_of_parents", [])
+    (stack,) = _scratch._stacks.values()
+    _scratch._leave_to_parent()
+    assert kept_bytes() == 0
+    # It frees nothing.
+    assert _scratch._of_parents == [stack]
+
+
 def test_what_is_kept_counts_as_free(monkeypatch):
     for _ in range(2):
         with scratch():
