@@ -5,10 +5,11 @@ device can do, how near the kernels come to it, and the estimators beside other
 libraries. What it finds goes into ``gpu_acceptance.json`` and ``gpu_acceptance.md``
 line by line: a run that is cut short keeps what it has.
 
-``--stages tests,kernels`` runs some stages; what the folder has of the others, for the
-same commit, stays there. ``--resume`` leaves out those that are finished. What cannot
-run is recorded with the reason. ``--sim`` does it all in the simulator with tiny sizes,
-to try this script where there is no GPU.
+``--stages tests,kernels`` runs some stages, each in a process of its own, as after an
+error of CUDA every later call of a process fails. What the folder has of the others,
+for the same commit, stays there. ``--resume`` leaves out those that are finished. What
+cannot run is recorded with the reason. ``--sim`` does it all in the simulator with tiny
+sizes, to try this script where there is no GPU.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -36,6 +38,9 @@ from _report import RESULTS, commit, output_of, table  # noqa: E402
 K = 10
 PACKAGES = "numpy", "numba", "numba_cuda", "torch", "cupy", "cuvs", "faiss"
 
+# Files of tests at a time: most of the time compiles on the host.
+TESTS_AT_ONCE = 8
+
 # Rows and features of what is generated where the data set is not there.
 SIZES = {"sift": (10**6, 128), "sentences": (14_504, 768)}
 
@@ -44,9 +49,10 @@ def _parse():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sim", action="store_true", help="tiny, in the simulator")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder")
-    parser.add_argument("--time-limit", type=float, default=480, help="seconds")
+    parser.add_argument("--time-limit", type=float, default=570, help="seconds")
     parser.add_argument("--stages", default=",".join(STAGES), help="%(default)s")
     parser.add_argument("--resume", action="store_true", help="only what is unfinished")
+    parser.add_argument("--commit", help="its name, where there is no .git")
     parser.add_argument("--data-home", help="folder, by default scikit-learn's")
     options = parser.parse_args()
     options.stages = options.stages.split(",")
@@ -67,7 +73,11 @@ class Run:
             self.batches, self.rounds, self.nprobe = [1, 2], 1, 1
         self._path = options.output / "gpu_acceptance.json"
         self._header = {"schema_version": 2, "simulated": options.sim}
-        self._header["commit"] = commit()
+        self._header["commit"] = options.commit or commit()
+        self.load()
+
+    def load(self):
+        """What the folder has for the same commit."""
         self.found, self.finished = {}, []
         if self._path.is_file():
             before = json.loads(self._path.read_text(encoding="utf-8"))
@@ -135,9 +145,29 @@ class Run:
         except Exception as error:
             traceback.print_exc()
             rows.append({"error": f"{type(error).__name__}: {error}"})
-        if not any("error" in row or self.STOPPED in row.values() for row in rows):
+        is_cut = self.STOPPED in (value for row in rows for value in row.values())
+        if not is_cut and not any("error" in row for row in rows):
             self.finished.append(name)
         self.save()
+
+    def do_apart(self, name):
+        """Run a stage in a process of its own, which may die or hang."""
+        options, limit = self.options, min(LIMITS[name], self.seconds_left)
+        command = [sys.executable, __file__, "--stages", name, "--output"]
+        command += [options.output, "--time-limit", limit]
+        command += ["--commit", self._header["commit"]] + ["--sim"] * options.sim
+        command += ["--data-home", options.data_home] if options.data_home else []
+        try:
+            # It stops by itself, if it comes to a row.
+            done = subprocess.run([*map(str, command)], timeout=limit + 20)
+            how = f"ended with {done.returncode}"
+        except subprocess.TimeoutExpired:
+            how = self.STOPPED
+        self.load()
+        rows = self.found.setdefault(name, [])
+        if name not in self.finished and all(map(_is_good, rows)):
+            rows.append({"error": how})
+            self.save()
 
     def rows_of(self, stage):
         """What a stage has found; it runs now if it did not."""
@@ -148,7 +178,7 @@ class Run:
     def save(self):
         found = {**self._header, "finished": self.finished, "found": self.found}
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        self._path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        _replace(self._path, json.dumps(found, indent=1) + "\n")
         parts = ["# GPU acceptance"]
         if self.options.sim:
             parts.append("In the simulator: times say nothing.")
@@ -156,46 +186,91 @@ class Run:
             if self.found.get(name):
                 parts += [f"## {stage.__doc__}", table(self.found[name])]
         markdown = "\n\n".join(parts) + "\n"
-        self._path.with_suffix(".md").write_text(markdown, encoding="utf-8")
+        _replace(self._path.with_suffix(".md"), markdown)
+
+
+def _replace(path, text):
+    """Write a file at once: whoever is killed meanwhile leaves the one before."""
+    path.with_suffix(".new").write_text(text, encoding="utf-8")
+    os.replace(path.with_suffix(".new"), path)
 
 
 def environment(run):
     """The machine, its driver and the versions."""
-    from numba import cuda
-
     found = {"python": sys.version.split()[0]}
     distributions = metadata.packages_distributions()
     for package in PACKAGES:
         names = distributions.get(package, [])
         versions = [f"{name} {metadata.version(name)}" for name in sorted({*names})]
         found[package] = ", ".join(versions) or "not installed"
-    if not run.options.sim:
-        query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm"
-        found["GPU"] = output_of("nvidia-smi", query, "--format=csv,noheader")
-        device = cuda.get_current_device()
-        found["compute capability"] = "{}.{}".format(*device.compute_capability)
-        found["multiprocessors"] = device.MULTIPROCESSOR_COUNT
-    return [{"what": name, "value": str(value)} for name, value in found.items()]
+    query = "--query-gpu=name,driver_version,memory.total,clocks.max.sm"
+    found["GPU"] = output_of("nvidia-smi", query, "--format=csv,noheader")
+    yield from ({"what": name, "value": value} for name, value in found.items())
+    if run.options.sim:
+        return
+    yield _libnvvm()
+    from numba import cuda
+
+    device = cuda.get_current_device()
+    capability = "{}.{}".format(*device.compute_capability)
+    yield {"what": "compute capability", "value": capability}
+    yield {"what": "multiprocessors", "value": str(device.MULTIPROCESSOR_COUNT)}
+
+
+def _libnvvm():
+    """Whether the compiler is there, or what to install: it comes with no driver."""
+    try:
+        from numba.cuda.cudadrv.nvvm import NVVM
+
+        version = "{}.{}".format(*NVVM().get_version())
+        return {"what": "libNVVM", "value": version}
+    except Exception as error:
+        linkers = {
+            found.metadata["Name"]: ".".join(found.version.split(".")[:2])
+            for found in metadata.distributions()
+            if found.metadata["Name"].startswith("nvidia-nvjitlink")
+        }
+        version = max(linkers.values(), default="the version of the toolkit")
+        # Those of CUDA 12 are in another package.
+        is_12 = version.startswith("12")
+        package = "nvidia-cuda-nvcc-cu12" if is_12 else "nvidia-nvvm"
+        advice = f"set CUDA_HOME to a toolkit, or install {package}=={version}.*, as "
+        advice += "nvJitLink does not link what a newer libNVVM has compiled"
+        return {"what": "libNVVM", "error": f"{error}; {advice}"}
 
 
 def tests(run):
     """The test suite of the device."""
     folder = HERE.parent / "tests" / "cuda"
     # Of the simulated suite one file shows that this stage works.
-    target = folder / "test_topk.py" if run.options.sim else folder
-    command = [sys.executable, "-m", "pytest", "-q", "-rfEs", "--tb=short", str(target)]
-    limit = {"cwd": HERE.parent, "timeout": max(1, run.seconds_left)}
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, **limit)
-    except subprocess.TimeoutExpired:
-        return [{"result": run.STOPPED}]
-    lines = done.stdout.strip().splitlines()
-    if done.returncode != 0:
-        print(*lines[-100:], done.stderr, sep="\n")
-    rows = [{"result": "".join(lines[-1:]), "rc": done.returncode}]
+    files = sorted(folder.glob("test_topk.py" if run.options.sim else "test_*.py"))
+    with ThreadPoolExecutor(TESTS_AT_ONCE) as pool:
+        jobs = [pool.submit(_test, run, path) for path in files]
+        for job in as_completed(jobs):
+            yield from job.result()
+
+
+def _test(run, path):
+    """The result of a file of tests; the folder has what it prints, as it prints it."""
+    log = run.options.output / f"{path.stem}.log"
+    command = [sys.executable, "-m", "pytest", "-v", "-rfEs", "--tb=short", str(path)]
+    # An error is reported by the launch that has made it.
+    variables = {**os.environ, "CUDA_LAUNCH_BLOCKING": "1", "PYTHONUNBUFFERED": "1"}
+    how, row = {"cwd": HERE.parent, "env": variables}, {"file": path.name}
+    with log.open("w", encoding="utf-8") as output:
+        how |= {"stdout": output, "stderr": subprocess.STDOUT}
+        try:
+            limit = max(1, run.seconds_left)
+            row["rc"] = subprocess.run(command, timeout=limit, **how).returncode
+        except subprocess.TimeoutExpired:
+            row["error"] = run.STOPPED
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    rows = [{**row, "result": "".join(lines[-1:])}]
     # Those that failed, and the reasons of those that did not run.
-    listed = ("FAILED", "ERROR", "SKIPPED")
-    return rows + [{"result": line} for line in lines if line.startswith(listed)]
+    listed = [x for x in lines if x.startswith(("FAILED", "ERROR", "SKIPPED"))]
+    if "error" in row:
+        listed = [x for x in lines if " FAILED " in x or " ERROR " in x]
+    return rows + [{"file": path.name, "result": line} for line in listed]
 
 
 def same_as_cpu(run):
@@ -261,6 +336,10 @@ STAGES = {
     for stage in (environment, tests, same_as_cpu, ceilings, kernels, estimators, peers)
 }
 
+# Seconds of each stage on an H100, compiling included: estimates, with some to spare.
+LIMITS = {"environment": 30, "tests": 400, "same_as_cpu": 80, "ceilings": 60}
+LIMITS |= {"kernels": 150, "estimators": 180, "peers": 150}
+
 
 def _is_good(row):
     is_false = any(value is False for value in row.values())
@@ -276,10 +355,16 @@ def main():
 
         cuda_simulator.install()
     run = Run(options)
-    for name, stage in STAGES.items():
-        is_done = options.resume and name in run.finished
-        if name in options.stages and not is_done:
-            run.do(stage)
+    done = run.finished if options.resume else []
+    stages = [x for x in STAGES if x in options.stages and x not in done]
+    if len(options.stages) == 1:
+        for name in stages:
+            run.do(STAGES[name])
+    else:
+        plan = ", ".join(f"{name} {LIMITS[name]} s" for name in stages)
+        print(f"At most: {plan}; together {options.time_limit:g} s", flush=True)
+        for name in stages:
+            run.do_apart(name)
     rows = [row for name in options.stages for row in run.found[name]]
     sys.exit(0 if all(map(_is_good, rows)) else 1)
 

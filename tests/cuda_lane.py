@@ -17,10 +17,21 @@ from numba import config, cuda
 from sklearn_ann._cpu._target import target_features
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
+
+
+def _spoil_scratch():
+    """Nobody reads what the search before has left behind."""
+    from sklearn_ann._cuda._scratch import _Stack
+
+    new = _Stack.new
+    _Stack.new = lambda *args: cuda_simulator.spoil(new(*args))
+
+
 if SIMULATED:
     import cuda_simulator
 
     cuda_simulator.install()
+    _spoil_scratch()
 elif not cuda.is_available():
     pytest.skip(f"no GPU: {_HOW}", allow_module_level=True)
 

@@ -11,7 +11,8 @@ unnoticed. Here a block is a set of greenlets that take turns:
   `SimDeadlock`, and so is a warp operation that not all lanes of its mask reach;
 - an index below 0, which wraps around on the device too, is an IndexError as one beyond
   the end is (in local memory the simulator does not see it);
-- shared, local and new device memory is filled with garbage.
+- shared, local and new device memory is filled with garbage, and so is memory that is
+  used again (``spoil``).
 
 Works with ``NUMBA_ENABLE_CUDASIM=1`` only. `install` replaces the parts of the
 simulator; numba-cuda is in maintenance, so they stay what they are.
@@ -404,6 +405,12 @@ def set_order(order):
     _order = order
 
 
+def spoil(array):
+    """Fill an array of the device with garbage."""
+    array._ary[...] = _poisoned(array.shape, array.dtype)
+    return array
+
+
 def install():
     """Put the parts of this module in the place of the simulator's."""
     kernel.BlockManager = _Block
@@ -413,8 +420,6 @@ def install():
     stock = cuda.device_array
 
     def device_array(shape, dtype=np.float64, *args, **kwargs):
-        array = stock(shape, dtype, *args, **kwargs)
-        array._ary[...] = _poisoned(array.shape, array.dtype)
-        return array
+        return spoil(stock(shape, dtype, *args, **kwargs))
 
     cuda.device_array = device_array

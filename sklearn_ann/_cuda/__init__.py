@@ -33,6 +33,7 @@ Who calls whom, from the seam down; the names are those of the files::
 
     _image         the index on the GPU, for as long as it lives
     _memory        what fits at once
+    _scratch       memory for the arrays of a search
     _candidates    what the filters append to
     _chains        panels of each query
     _distance      exact distances

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_ann._cuda._compat import cuda, device, empty, float32, to_device
+from sklearn_ann._cuda._compat import cuda, device, float32
+from sklearn_ann._cuda._scratch import new_scratch, scratch_copy, scratch_zeros
 
 # Bytes of one: two bounds, a position, a row, a distance.
 CANDIDATE_BYTES = 4 + 4 + 4 + 4 + 8
@@ -37,13 +38,13 @@ def empty_candidates(starts):
     """No candidates yet, and room for them; the last start is the end of all rooms."""
     n_candidates = max(1, int(starts[-1]))
     return Candidates(
-        starts=to_device(starts),
-        counts=to_device(np.zeros(len(starts) - 1, np.int32)),
-        lowers=empty(n_candidates, np.float32),
-        uppers=empty(n_candidates, np.float32),
-        positions=empty(n_candidates, np.int32),
-        rows=empty(n_candidates, np.int32),
-        sqdists=empty(n_candidates, np.float64),
+        starts=scratch_copy(starts),
+        counts=scratch_zeros(len(starts) - 1, np.int32),
+        lowers=new_scratch(n_candidates, np.float32),
+        uppers=new_scratch(n_candidates, np.float32),
+        positions=new_scratch(n_candidates, np.int32),
+        rows=new_scratch(n_candidates, np.int32),
+        sqdists=new_scratch(n_candidates, np.float64),
     )
 
 

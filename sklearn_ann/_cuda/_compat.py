@@ -38,6 +38,7 @@ __all__ = [
     "add_exactly_rounded",
     "bits_of",
     "check_device",
+    "clear",
     "copy_to_gpu_of",
     "copy_to_host",
     "copy_wide",
@@ -141,6 +142,17 @@ def to_device(array):
 def empty(shape, dtype):
     """An array on the GPU in use, with whatever its memory holds."""
     return cuda.device_array(shape, dtype)
+
+
+def clear(array):
+    """Set all bytes of an array on the GPU in use to zero."""
+    if IS_SIMULATED:
+        array[...] = 0
+    elif array.size:
+        # Private: fills memory of the device. When it moves, every search fails.
+        from numba.cuda.cudadrv.driver import device_memset
+
+        device_memset(array, 0, array.nbytes)
 
 
 def gpu_of(array):

@@ -21,12 +21,10 @@ from sklearn_ann._cuda._chains import panel_of_chain
 from sklearn_ann._cuda._compat import (
     WARP,
     cuda,
-    empty,
     float32,
     int32,
     kernel,
     launch,
-    to_device,
 )
 from sklearn_ann._cuda._distance import sqdist
 from sklearn_ann._cuda._fp32_filter import TILE
@@ -34,6 +32,12 @@ from sklearn_ann._cuda._fp32_routes import AllRows
 from sklearn_ann._cuda._image import image_of
 from sklearn_ann._cuda._memory import split_queries
 from sklearn_ann._cuda._queries import bytes_of_query, take_queries
+from sklearn_ann._cuda._scratch import (
+    new_scratch,
+    scratch,
+    scratch_copy,
+    scratch_zeros,
+)
 from sklearn_ann._cuda._topk import (
     NO_ROW,
     THREADS,
@@ -122,6 +126,13 @@ def knn_of(Q, k, route_of, n_bytes):
         _knn_part(Q[start:stop], k, route_of(start, stop))
         for start, stop in split_queries(len(Q), n_bytes, capacity(k))
     ]
+    return _joined(parts)
+
+
+def _joined(parts):
+    """Distances and ids of the queries of all parts."""
+    if len(parts) == 1:
+        return parts[0]
     sqdists, ids = map(np.concatenate, zip(*parts, strict=True))
     return sqdists, ids
 
@@ -149,12 +160,14 @@ def rounds(n_tiles, k):
 
 def _knn_part(Q, k, route):
     """As ``knn_of``, for queries whose candidates fit into memory."""
-    queries, thresholds = route.upload(Q, math.inf)
-    ends = rounds(route.n_tiles, k)
-    sqdists, ids, is_lost = search(queries, k, route, thresholds, ends)
-    if is_lost.any():
+    with scratch():
+        queries, thresholds = route.upload(Q, math.inf)
+        ends = rounds(route.n_tiles, k)
+        sqdists, ids, is_lost = search(queries, k, route, thresholds, ends)
         lost = np.flatnonzero(is_lost)
-        sqdists[lost], ids[lost] = _search_again(queries, lost, thresholds, k, route)
+        if len(lost):
+            again = _search_again(queries, lost, thresholds, k, route)
+            sqdists[lost], ids[lost] = again
     return sqdists, ids
 
 
@@ -166,7 +179,7 @@ def _search_again(queries, lost, thresholds, k, route):
     lowered = np.full(len(again.spreads), np.nan, np.float32)
     lowered[: len(lost)] = thresholds.copy_to_host()[lost]
     sqdists, ids, is_lost = search(
-        again, k, route, to_device(lowered), [route.n_tiles]
+        again, k, route, scratch_copy(lowered), [route.n_tiles]
     )
     if is_lost.any():
         route = route.some(np.flatnonzero(is_lost))
@@ -182,7 +195,7 @@ def search(queries, k, route, thresholds, ends):
     """
     n, padded, bound = queries.n, len(thresholds), route.bound
     candidates = empty_candidates(equal_starts(n, padded, capacity(k)))
-    is_lost = to_device(np.zeros(padded, np.int32))
+    is_lost = scratch_zeros(padded, np.int32)
     seen = 0
     for end in ends:
         route.visit(queries, seen, end, thresholds, candidates)
@@ -194,7 +207,7 @@ def search(queries, k, route, thresholds, ends):
         )  # fmt: skip
         seen = end
     route.measure(queries, candidates)
-    sqdists, ids = empty((n, k), np.float64), empty((n, k), np.int64)
+    sqdists, ids = new_scratch((n, k), np.float64), new_scratch((n, k), np.int64)
     launch(
         select, n, THREADS,
         k, candidates.starts, candidates.counts, candidates.rows, candidates.sqdists,
@@ -208,16 +221,17 @@ def _measure_all(Q, queries, route, k):
     """The k nearest rows of some queries that the filter could not answer."""
     length, parts = 2 ** math.ceil(math.log2(k + PANEL)), []
     for start, stop, X, rows_at, by_position, chains in route.rows():
-        m = stop - start
-        sqdists, ids = empty((m, k), np.float64), empty((m, k), np.int64)
-        launch(
-            _measure_chains, m, THREADS,
-            X, rows_at, by_position,
-            Q, to_device(queries[start:stop].astype(np.int32)),
-            chains.panels, chains.offsets, chains.probes, chains.ends,
-            k, length, empty(m * length, np.float64), empty(m * length, np.int32),
-            sqdists, ids,
-        )  # fmt: skip
-        parts.append((sqdists.copy_to_host(), ids.copy_to_host()))
-    sqdists, ids = map(np.concatenate, zip(*parts, strict=True))
-    return sqdists, ids
+        with scratch():
+            m, of_part = stop - start, queries[start:stop].astype(np.int32)
+            sqdists = new_scratch((m, k), np.float64)
+            ids = new_scratch((m, k), np.int64)
+            launch(
+                _measure_chains, m, THREADS,
+                X, rows_at, by_position, Q, scratch_copy(of_part),
+                chains.panels, chains.offsets, chains.probes, chains.ends,
+                k, length,
+                new_scratch(m * length, np.float64), new_scratch(m * length, np.int32),
+                sqdists, ids,
+            )  # fmt: skip
+            parts.append((sqdists.copy_to_host(), ids.copy_to_host()))
+    return _joined(parts)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sklearn_ann._cuda._chains import Chains
-from sklearn_ann._cuda._compat import WARP, empty, launch, to_device
+from sklearn_ann._cuda._compat import WARP, launch
 from sklearn_ann._cuda._distance import MEASURE_THREADS
 from sklearn_ann._cuda._fp32_filter import MOST_BLOCKS
 from sklearn_ann._cuda._memory import split_counts
@@ -22,6 +22,7 @@ from sklearn_ann._cuda._pq_tables import (
     fill_tables,
 )
 from sklearn_ann._cuda._routes import Probed
+from sklearn_ann._cuda._scratch import new_scratch, scratch_copy
 from sklearn_ann._layout import CODEWORDS, PANEL
 
 
@@ -63,30 +64,23 @@ class ProbedCodes(Probed):
         """Queries on the GPU, and thresholds that no row within a radius exceeds."""
         image, n = self._image, len(Q)
         m, dsub, _ = image.codebooks_t.shape
-        probe_sqdists = np.where(self._probes >= 0, self._probe_sqdists, 0.0)
-        # The nearest list is the first one: shifts are as short as they can be.
-        origins, farthest = probe_sqdists[:, 0], probe_sqdists.max(axis=1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            shifts = np.where(self._probes >= 0, probe_sqdists - origins[:, None], 0.0)
-            # NaN where squares overflow: all rows are measured, so any number will do.
-            narrow = np.where(np.isnan(shifts), 0.0, shifts).astype(np.float32)
-        spans = np.abs(shifts).max(axis=1)
+        shifts, origins, spans, farthest = self._shifts()
         padded = -(-n // TOGETHER) * TOGETHER
-        centered = empty(m * dsub * padded, np.float32)
-        thresholds = empty(n, np.float32)
+        centered = new_scratch(m * dsub * padded, np.float32)
+        thresholds = new_scratch(n, np.float32)
         queries = TableQueries(
             n=n,
-            Q=to_device(Q),
-            errors=empty(n, np.float32),
-            tables=empty(n * m * CODEWORDS, table_dtype(m)),
-            scales=empty(n, np.float32),
-            shifts=to_device(narrow),
+            Q=scratch_copy(Q),
+            errors=new_scratch(n, np.float32),
+            tables=new_scratch(n * m * CODEWORDS, table_dtype(m)),
+            scales=new_scratch(n, np.float32),
+            shifts=scratch_copy(shifts),
         )
         rounding = float(np.finfo(queries.tables.dtype).eps) / 2
         launch(
             center_queries, -(-n // (CENTER_THREADS // WARP)), CENTER_THREADS,
             queries.Q, image.center, image.radii, dsub, image.largest_row_term,
-            to_device(spans), to_device(farthest), to_device(origins),
+            scratch_copy(spans), scratch_copy(farthest), scratch_copy(origins),
             sqradius, rounding, padded,
             centered, queries.scales, queries.errors, thresholds,
         )  # fmt: skip
@@ -95,6 +89,25 @@ class ProbedCodes(Probed):
             centered, queries.scales, padded, image.codebooks_t, m, queries.tables,
         )  # fmt: skip
         return queries, thresholds
+
+    def _shifts(self):
+        """Shifts of the lists, and by query the origin, largest shift and distance."""
+        sqdists = self._probe_sqdists
+        is_none = self._probes < 0
+        if some_none := is_none.any():
+            sqdists = np.where(is_none, 0.0, sqdists)
+        # The nearest list is the first one: shifts are as short as they can be.
+        origins, farthest = sqdists[:, 0], sqdists.max(axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            shifts = sqdists - origins[:, None]
+            if some_none:
+                shifts[is_none] = 0.0
+            # The others are not below the origin.
+            spans = shifts.max(axis=1)
+            if np.isnan(spans).any():
+                # Squares overflow: all rows are measured, so any number will do.
+                shifts[np.isnan(shifts)] = 0.0
+            return shifts.astype(np.float32), origins, spans, farthest
 
     def visit(self, queries, first, last, thresholds, candidates):
         """Append the candidates in some tiles."""
@@ -129,7 +142,7 @@ class ProbedCodes(Probed):
         As for vectors. Here the rows of the chains are decoded first.
         """
         lists, d = self._lists, self._image.center.shape[0]
-        lengths, n_panels = self._ends - self._starts, self._ends[:, -1]
+        lengths, n_panels = self._lengths, self._ends[:, -1]
         for start, stop in split_counts(n_panels, PANEL * (8 * d + 4)):
             of_part = lengths[start:stop].ravel()
             shift = lists.offsets[self._probes[start:stop]].ravel()
@@ -143,8 +156,8 @@ def _chains_in_a_row(n_panels):
     """Chains of queries each of which has some panels, one after the other."""
     n = len(n_panels)
     return Chains(
-        panels=to_device(np.arange(n_panels.sum(), dtype=np.int32)),
-        offsets=to_device(np.append(0, np.cumsum(n_panels))),
-        probes=to_device(np.arange(n, dtype=np.int32)[:, None]),
-        ends=to_device(n_panels.astype(np.int32)[:, None]),
+        panels=scratch_copy(np.arange(n_panels.sum(), dtype=np.int32)),
+        offsets=scratch_copy(np.append(0, np.cumsum(n_panels))),
+        probes=scratch_copy(np.arange(n, dtype=np.int32)[:, None]),
+        ends=scratch_copy(n_panels.astype(np.int32)[:, None]),
     )

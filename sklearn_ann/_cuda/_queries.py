@@ -6,9 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sklearn_ann._cuda._compat import cuda, empty, kernel, launch, to_device
+from sklearn_ann._cuda._compat import cuda, kernel, launch
 from sklearn_ann._cuda._fp32_filter import TILE
 from sklearn_ann._cuda._fp32_vectors import ENCODED_BY_BLOCK, THREADS, encode
+from sklearn_ann._cuda._scratch import new_scratch, scratch_copy
 
 
 class Queries(NamedTuple):
@@ -49,14 +50,14 @@ def upload_queries(Q, image):
     rows[n:] = -1
     queries = Queries(
         n=n,
-        Q=to_device(Q),
-        vectors=empty(padded * image.n_steps * 4, np.float32),
-        sqnorms=empty(padded, np.float32),
+        Q=scratch_copy(Q),
+        vectors=new_scratch(padded * image.n_steps * 4, np.float32),
+        sqnorms=new_scratch(padded, np.float32),
     )
     lower_factor, underflow, no_row, too_long = 1.0, 0.0, np.nan, np.inf
     launch(
         encode, padded // ENCODED_BY_BLOCK, THREADS,
-        queries.Q, to_device(rows), image.center, image.per_unit,
+        queries.Q, scratch_copy(rows), image.center, image.per_unit,
         lower_factor, underflow, no_row, too_long, image.n_steps,
         queries.vectors, queries.sqnorms,
     )  # fmt: skip
@@ -65,6 +66,7 @@ def upload_queries(Q, image):
 
 def take_queries(queries, some):
     """Some of the queries, as they were given."""
-    Q = empty((len(some), queries.Q.shape[1]), queries.Q.dtype)
-    launch(take, len(some), THREADS, queries.Q, to_device(some.astype(np.int32)), Q)
+    Q = new_scratch((len(some), queries.Q.shape[1]), queries.Q.dtype)
+    rows = scratch_copy(some.astype(np.int32))
+    launch(take, len(some), THREADS, queries.Q, rows, Q)
     return Q

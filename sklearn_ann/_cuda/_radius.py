@@ -13,6 +13,7 @@ from sklearn_ann._cuda._fp32_routes import AllRows
 from sklearn_ann._cuda._image import image_of
 from sklearn_ann._cuda._memory import split_counts, split_queries
 from sklearn_ann._cuda._queries import bytes_of_query
+from sklearn_ann._cuda._scratch import scratch
 
 
 def radius(Q, index, sqradius, with_sqdists, n_threads):
@@ -33,10 +34,7 @@ def radius_of(Q, sqradius, with_sqdists, route_of, n_bytes):
     """
     parts = []
     for start, stop in split_queries(len(Q), n_bytes, 0):
-        no_room = np.zeros(stop - start, np.int64)
-        route = route_of(start, stop)
-        _, candidates = _filter(Q[start:stop], sqradius, no_room, route)
-        counts = candidates.counts.copy_to_host()[: stop - start]
+        counts = _count(Q[start:stop], sqradius, route_of(start, stop))
         for first, last in split_counts(counts):
             route = route_of(start + first, start + last)
             some = Q[start + first : start + last]
@@ -44,6 +42,14 @@ def radius_of(Q, sqradius, with_sqdists, route_of, n_bytes):
             parts.append((sqdists if with_sqdists else sqdists[:0], ids, n_hits))
     sqdists, ids, n_hits = map(np.concatenate, zip(*parts, strict=True))
     return sqdists, ids, np.append(0, np.cumsum(n_hits))
+
+
+def _count(Q, sqradius, route):
+    """How many candidates each query has."""
+    with scratch():
+        no_room = np.zeros(len(Q), np.int64)
+        _, candidates = _filter(Q, sqradius, no_room, route)
+        return candidates.counts.copy_to_host()[: len(Q)]
 
 
 def _filter(Q, sqradius, rooms, route):
@@ -62,11 +68,12 @@ def _filter(Q, sqradius, rooms, route):
 
 def _collect(Q, sqradius, counts, route):
     """Distances and row numbers of the hits, query after query, and their numbers."""
-    queries, candidates = _filter(Q, sqradius, counts, route)
-    route.measure(queries, candidates)
     total = counts.sum()
-    sqdists = candidates.sqdists.copy_to_host()[:total]
-    rows = candidates.rows.copy_to_host()[:total].astype(np.int64)
+    with scratch():
+        queries, candidates = _filter(Q, sqradius, counts, route)
+        route.measure(queries, candidates)
+        sqdists = candidates.sqdists.copy_to_host()[:total]
+        rows = candidates.rows.copy_to_host()[:total].astype(np.int64)
     query_of = np.repeat(np.arange(len(Q)), counts)
     hits = np.flatnonzero(sqdists <= sqradius)
     order = hits[np.argsort(query_of[hits] << 32 | rows[hits])]

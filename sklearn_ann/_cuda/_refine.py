@@ -6,10 +6,11 @@ import math
 
 import numpy as np
 
-from sklearn_ann._cuda._compat import WARP, cuda, empty, kernel, launch, to_device
+from sklearn_ann._cuda._compat import WARP, cuda, kernel, launch, to_device
 from sklearn_ann._cuda._distance import MEASURE_THREADS, sqdist
 from sklearn_ann._cuda._image import remember
 from sklearn_ann._cuda._memory import check_room, split_rows
+from sklearn_ann._cuda._scratch import new_scratch, scratch, scratch_copy
 from sklearn_ann._cuda._topk import NO_ROW, THREADS, select
 
 
@@ -51,25 +52,37 @@ def _upload(X):
 def nearest_of(Q, X, candidates, k):
     """As ``refine``, of vectors on the GPU."""
     n, n_candidates = candidates.shape
-    # The sort wants a power of two.
-    room = 2 ** math.ceil(math.log2(n_candidates))
+    room = _room_for(n_candidates)
     sqdists, ids = np.empty((n, k)), np.empty((n, k), np.int64)
     n_bytes = Q.shape[1] * Q.itemsize + 4 * n_candidates + 12 * room + 16 * k
     for start, stop in split_rows(n, n_bytes):
-        m, some = stop - start, candidates[start:stop].astype(np.int32)
-        rows, row_sqdists = empty(m * room, np.int32), empty(m * room, np.float64)
-        launch(
-            _measure_rows, m, MEASURE_THREADS,
-            X, to_device(Q[start:stop]), to_device(some), room, rows, row_sqdists,
-        )  # fmt: skip
-        starts, counts = np.arange(m + 1) * room, np.full(m, n_candidates, np.int32)
-        nearest, their_ids = empty((m, k), np.float64), empty((m, k), np.int64)
-        launch(
-            select, m, THREADS,
-            k, to_device(starts), to_device(counts), rows, row_sqdists,
-            nearest, their_ids,
-        )  # fmt: skip
-        sqdists[start:stop] = nearest.copy_to_host()
-        ids[start:stop] = their_ids.copy_to_host()
+        with scratch():
+            nearest = _nearest_of_part(Q[start:stop], X, candidates[start:stop], k)
+            sqdists[start:stop], ids[start:stop] = nearest
     ids[ids == NO_ROW] = -1
     return sqdists, ids
+
+
+def _nearest_of_part(Q, X, candidates, k):
+    m, n_candidates = candidates.shape
+    room = _room_for(n_candidates)
+    rows = new_scratch(m * room, np.int32)
+    row_sqdists = new_scratch(m * room, np.float64)
+    some = scratch_copy(candidates.astype(np.int32))
+    launch(
+        _measure_rows, m, MEASURE_THREADS,
+        X, scratch_copy(Q), some, room, rows, row_sqdists,
+    )  # fmt: skip
+    starts, counts = np.arange(m + 1) * room, np.full(m, n_candidates, np.int32)
+    sqdists, ids = new_scratch((m, k), np.float64), new_scratch((m, k), np.int64)
+    launch(
+        select, m, THREADS,
+        k, scratch_copy(starts), scratch_copy(counts), rows, row_sqdists,
+        sqdists, ids,
+    )  # fmt: skip
+    return sqdists.copy_to_host(), ids.copy_to_host()
+
+
+def _room_for(n_candidates):
+    """The sort wants a power of two."""
+    return 2 ** math.ceil(math.log2(n_candidates))

@@ -24,8 +24,8 @@ from functools import cached_property
 import numpy as np
 
 from sklearn_ann._cuda._chains import Chains
-from sklearn_ann._cuda._compat import to_device
 from sklearn_ann._cuda._image import lists_of
+from sklearn_ann._cuda._scratch import scratch_copy
 
 
 class Probed:
@@ -33,10 +33,10 @@ class Probed:
 
     def __init__(self, lists, probes):
         self._lists, self._probes = lists, probes
-        lengths = np.diff(lists.offsets)[probes]
-        lengths[probes < 0] = 0
-        self._ends = np.cumsum(lengths, axis=1)
-        self._starts = self._ends - lengths
+        # A probe of -1 reads the zero at the end.
+        n_panels = np.append(np.diff(lists.offsets), 0).astype(np.int32)
+        self._lengths = n_panels[probes]
+        self._ends = np.cumsum(self._lengths, axis=1, dtype=np.int32)
         self.n_tiles = -(-int(self._ends[:, -1].max()) // 2)
 
     @cached_property
@@ -46,6 +46,6 @@ class Probed:
         return Chains(
             panels=image.panels,
             offsets=image.offsets,
-            probes=to_device(self._probes.astype(np.int32)),
-            ends=to_device(self._ends.astype(np.int32)),
+            probes=scratch_copy(self._probes.astype(np.int32)),
+            ends=scratch_copy(self._ends),
         )

@@ -21,6 +21,18 @@ def forward_order():
     cuda_lane.set_order("forward")
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept():
+    """No test has the memory of the search before it."""
+    import cuda_lane  # noqa: F401
+
+    from sklearn_ann._cuda._compat import use_device
+    from sklearn_ann._cuda._scratch import forget_scratch
+
+    with use_device(0):
+        forget_scratch()
+
+
 @pytest.fixture(params=["few", "many"])
 def n_at_once(request, monkeypatch):
     """Both kernels of the filter, however many queries there are."""

@@ -129,6 +129,7 @@ def test_candidates_that_overflow_lose_no_neighbor(
     assert_same_as_cpu(backend, index, X[1:4], 2, 1)
     measured.clear()
     monkeypatch.setattr(_memory, "free_memory", lambda: n_bytes)
+    monkeypatch.setattr(_memory, "kept_bytes", lambda: 0)
     assert_same_as_cpu(backend, index, X[1:4], 2)
     assert len(measured) == (1 if n_bytes == 10**9 else 3)
 
