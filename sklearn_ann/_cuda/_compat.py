@@ -83,8 +83,19 @@ FULL_WARP = 0xFFFFFFFF
 # Without fastmath: the bounds of ``_fp32_vectors`` hold for IEEE arithmetic, and
 # infinite thresholds must stay infinite. Signatures come with the first call: with one
 # in the decorator, importing a kernel would need a GPU.
-kernel = cuda.jit
 device = cuda.jit(device=True)
+
+
+def kernel(function=None, *, launch_bounds=None):
+    """Make a kernel of a function, which may be called from the host.
+
+    Launch bounds are the largest number of threads of a block, and how many such blocks
+    an SM shall have room for: the compiler uses no more registers than that leaves to a
+    thread.
+    """
+    # The simulator has no registers, and no such option.
+    options = {} if IS_SIMULATED else {"launch_bounds": launch_bounds}
+    return cuda.jit(function, **options)
 
 
 # -- devices -------------------------------------------------------------------------

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from sklearn_ann._cuda._chains import panel_of_chain
-from sklearn_ann._cuda._compat import cuda, float32, kernel, load4
-from sklearn_ann._cuda._fp32_filter import SIDE, TILE, append_row, multiply_tiles
+from sklearn_ann._cuda._compat import cuda, float32, int32, kernel, load4
+from sklearn_ann._cuda._fp32_filter import (
+    MANY_BLOCKS,
+    MANY_THREADS,
+    PRODUCTS,
+    SIDE,
+    TILE,
+    append_row,
+    multiply_tiles,
+    near_products,
+)
 from sklearn_ann._layout import PANEL
 
 # Tiles of a query's chain that a block of ``filter_chains`` visits.
 TILES_OF_BLOCK = 4
 
 
-@kernel
+@kernel(launch_bounds=TILE)
 def filter_chains(
     queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
     vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
@@ -58,7 +67,7 @@ def filter_chains(
             )  # fmt: skip
 
 
-@kernel
+@kernel(launch_bounds=(MANY_THREADS, MANY_BLOCKS))
 def filter_lists(
     queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
     vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
@@ -79,6 +88,9 @@ def filter_lists(
 ):
     """The filter for two panels of a list and 128 queries that probe it; see items."""
     products = cuda.local.array((SIDE, SIDE), float32)
+    copies = cuda.local.array(PRODUCTS, float32)
+    row_sqnorms = cuda.local.array(SIDE, float32)
+    limits = cuda.local.array(SIDE, float32)
     t, item = cuda.threadIdx.x, cuda.blockIdx.x
     half, lane = t // PANEL % 2, t % PANEL
     # Those behind the end are multiplied like the last one, and not looked at.
@@ -93,16 +105,22 @@ def filter_lists(
     )
     query_lane, row_lane = t // 16 * 4, t % 16 * 4
     for i in range(SIDE):
+        # Behind the ends: the last ones again. Which of them are new is asked later.
+        member = min(end - 1, first + i // 4 * PANEL + query_lane + i % 4)
+        limits[i] = thresholds[members[member]]
+        panel = panels[min(end_panel - 1, first_panel + i // 4)]
+        row_sqnorms[i] = sqnorms[panel * PANEL + row_lane + i % 4]
+    near = near_products(products, row_sqnorms, limits, copies)
+    while near != 0:
+        at = int32(cuda.ffs(near)) - 1
+        near &= near - 1
+        i, j = at // SIDE, at % SIDE
         member = first + i // 4 * PANEL + query_lane + i % 4
-        if member < end:
+        row_panel = first_panel + j // 4
+        if member < end and unseen[member] <= row_panel < end_panel:
             query = members[member]
-            threshold = thresholds[query]
-            for j in range(SIDE):
-                at = first_panel + j // 4
-                if unseen[member] <= at < end_panel:
-                    place = panels[at] * PANEL + row_lane + j % 4
-                    append_row(
-                        query, place, products[i, j], sqnorms[place],
-                        threshold, gap_factor,
-                        starts, counts, lowers, uppers, places,
-                    )  # fmt: skip
+            place = panels[row_panel] * PANEL + row_lane + j % 4
+            append_row(
+                query, place, copies[at], sqnorms[place], thresholds[query], gap_factor,
+                starts, counts, lowers, uppers, places,
+            )  # fmt: skip

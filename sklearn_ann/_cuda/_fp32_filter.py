@@ -18,6 +18,7 @@ from sklearn_ann._cuda._compat import (
     float32,
     float64,
     int32,
+    int64,
     kernel,
     launch,
     load4,
@@ -29,7 +30,12 @@ from sklearn_ann._layout import PANEL
 # in registers: 16 loads from shared memory for 64 multiplications.
 TILE = 2 * PANEL
 SIDE = 8
+PRODUCTS = SIDE**2
 MANY_THREADS = (TILE // SIDE) ** 2
+
+# Blocks of them on an SM: a thread has 128 registers. With one more than that there
+# would be one block, which has nothing to do while it waits at its barriers.
+MANY_BLOCKS = 2
 
 # Floats of one operand of a step in shared memory, which holds two steps: one is
 # multiplied while the next one is loaded.
@@ -109,8 +115,8 @@ def multiply_tiles(queries, query_at, vectors, row_at, n_steps, products):
     t // 64 % 2 and lane t % 64, if it has number t. It multiplies lanes t // 16 * 4 to
     t // 16 * 4 + 3 of both panels of queries with t % 16 * 4 to t % 16 * 4 + 3 of rows.
     """
-    query_steps = cuda.shared.array(TWO_STEPS, float32)
-    row_steps = cuda.shared.array(TWO_STEPS, float32)
+    query_steps = cuda.shared.array(TWO_STEPS, float32, alignment=16)
+    row_steps = cuda.shared.array(TWO_STEPS, float32, alignment=16)
     t = cuda.threadIdx.x
     # What lives through the loop has 32 bits: registers are what it is short of.
     put_at = int32(t // PANEL % 2 * 4 * TILE + t // (2 * PANEL) * PANEL + t % PANEL)
@@ -137,7 +143,27 @@ def multiply_tiles(queries, query_at, vectors, row_at, n_steps, products):
         buffer = int32(STEP - buffer)
 
 
-@kernel
+@device
+def near_products(products, sqnorms, thresholds, copies):
+    """Which of the 8 x 8 products of a thread do not exclude their row: a bit for each.
+
+    If there are any, all products are copied, to an array that is indexed by numbers
+    known at run time only. Registers cannot be: were the products themselves indexed
+    so, they would lie in local memory.
+    """
+    near = int64(0)
+    for i in range(SIDE):
+        for j in range(SIDE):
+            if sqnorms[j] - float32(2) * products[i, j] <= thresholds[i]:
+                near |= int64(1) << (i * SIDE + j)
+    if near != 0:
+        for i in range(SIDE):
+            for j in range(SIDE):
+                copies[i * SIDE + j] = products[i, j]
+    return near
+
+
+@kernel(launch_bounds=(MANY_THREADS, MANY_BLOCKS))
 def filter_many(
     queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
     vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
@@ -155,7 +181,9 @@ def filter_many(
     places,      # OUT   (n_candidates,)   int32
 ):
     products = cuda.local.array((SIDE, SIDE), float32)
+    copies = cuda.local.array(PRODUCTS, float32)
     row_sqnorms = cuda.local.array(SIDE, float32)
+    limits = cuda.local.array(SIDE, float32)
     t = cuda.threadIdx.x
     tile = (first_tile + cuda.blockIdx.y) * stride % n_tiles
     panel, half, lane = t // (2 * PANEL), t // PANEL % 2, t % PANEL
@@ -163,18 +191,21 @@ def filter_many(
     row_at = ((tile * 2 + panel) * n_steps + half) * PANEL * 4 + lane * 4
     multiply_tiles(queries, query_at, vectors, row_at, n_steps, products)
     query_lane, row_lane = t // 16 * 4, t % 16 * 4
-    for j in range(SIDE):
-        place = tile * TILE + j // 4 * PANEL + row_lane + j % 4
-        row_sqnorms[j] = sqnorms[place]
     for i in range(SIDE):
+        lane = i // 4 * PANEL + i % 4
+        row_sqnorms[i] = sqnorms[tile * TILE + lane + row_lane]
+        limits[i] = thresholds[cuda.blockIdx.x * TILE + lane + query_lane]
+    near = near_products(products, row_sqnorms, limits, copies)
+    while near != 0:
+        at = int32(cuda.ffs(near)) - 1
+        near &= near - 1
+        i, j = at // SIDE, at % SIDE
         query = cuda.blockIdx.x * TILE + i // 4 * PANEL + query_lane + i % 4
-        threshold = thresholds[query]
-        for j in range(SIDE):
-            append_row(
-                query, tile * TILE + j // 4 * PANEL + row_lane + j % 4,
-                products[i, j], row_sqnorms[j], threshold, gap_factor,
-                starts, counts, lowers, uppers, places,
-            )  # fmt: skip
+        place = tile * TILE + j // 4 * PANEL + row_lane + j % 4
+        append_row(
+            query, place, copies[at], sqnorms[place], thresholds[query], gap_factor,
+            starts, counts, lowers, uppers, places,
+        )  # fmt: skip
 
 
 @kernel
@@ -194,7 +225,7 @@ def filter_few(
     uppers,      # OUT   (n_candidates,)   float32
     places,      # OUT   (n_candidates,)   int32
 ):
-    query_steps = cuda.shared.array(FEW_FLOATS, float32)
+    query_steps = cuda.shared.array(FEW_FLOATS, float32, alignment=16)
     products = cuda.local.array(FEW, float32)
     t = cuda.threadIdx.x
     tile = (first_tile + cuda.blockIdx.y) * stride % n_tiles
