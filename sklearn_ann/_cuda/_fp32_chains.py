@@ -7,12 +7,12 @@ from sklearn_ann._cuda._compat import cuda, float32, int32, kernel, load4
 from sklearn_ann._cuda._fp32_filter import (
     MANY_BLOCKS,
     MANY_THREADS,
-    PRODUCTS,
     SIDE,
     TILE,
     append_row,
     multiply_tiles,
     near_products,
+    product_of,
 )
 from sklearn_ann._layout import PANEL
 
@@ -88,7 +88,6 @@ def filter_lists(
 ):
     """The filter for two panels of a list and 128 queries that probe it; see items."""
     products = cuda.local.array((SIDE, SIDE), float32)
-    copies = cuda.local.array(PRODUCTS, float32)
     row_sqnorms = cuda.local.array(SIDE, float32)
     limits = cuda.local.array(SIDE, float32)
     t, item = cuda.threadIdx.x, cuda.blockIdx.x
@@ -110,7 +109,7 @@ def filter_lists(
         limits[i] = thresholds[members[member]]
         panel = panels[min(end_panel - 1, first_panel + i // 4)]
         row_sqnorms[i] = sqnorms[panel * PANEL + row_lane + i % 4]
-    near = near_products(products, row_sqnorms, limits, copies)
+    near = near_products(products, row_sqnorms, limits)
     while near != 0:
         at = int32(cuda.ffs(near)) - 1
         near &= near - 1
@@ -121,6 +120,7 @@ def filter_lists(
             query = members[member]
             place = panels[row_panel] * PANEL + row_lane + j % 4
             append_row(
-                query, place, copies[at], sqnorms[place], thresholds[query], gap_factor,
+                query, place, product_of(products, i, j), sqnorms[place],
+                thresholds[query], gap_factor,
                 starts, counts, lowers, uppers, places,
             )  # fmt: skip

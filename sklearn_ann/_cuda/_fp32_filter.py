@@ -30,7 +30,6 @@ from sklearn_ann._layout import PANEL
 # in registers: 16 loads from shared memory for 64 multiplications.
 TILE = 2 * PANEL
 SIDE = 8
-PRODUCTS = SIDE**2
 MANY_THREADS = (TILE // SIDE) ** 2
 
 # Blocks of them on an SM: a thread has 128 registers. With one more than that there
@@ -144,23 +143,34 @@ def multiply_tiles(queries, query_at, vectors, row_at, n_steps, products):
 
 
 @device
-def near_products(products, sqnorms, thresholds, copies):
+def near_products(products, sqnorms, thresholds):
     """Which of the 8 x 8 products of a thread do not exclude their row: a bit for each.
 
-    If there are any, all products are copied, to an array that is indexed by numbers
-    known at run time only. Registers cannot be: were the products themselves indexed
-    so, they would lie in local memory.
+    Mostly there are none, and the thread is done.
     """
     near = int64(0)
     for i in range(SIDE):
         for j in range(SIDE):
             if sqnorms[j] - float32(2) * products[i, j] <= thresholds[i]:
                 near |= int64(1) << (i * SIDE + j)
-    if near != 0:
-        for i in range(SIDE):
-            for j in range(SIDE):
-                copies[i * SIDE + j] = products[i, j]
     return near
+
+
+@device
+def product_of(products, row, column):
+    """One of the 8 x 8 products of a thread, by numbers known at run time only.
+
+    Registers have no such numbers. Were the products indexed by them, all would lie in
+    local memory, for the sake of the few that are looked up. ``selp`` takes both values
+    from registers; with a branch for each, the compiler loads them from local memory.
+    """
+    value = float32(0)
+    for j in range(SIDE):
+        of_column = products[0, j]
+        for i in range(1, SIDE):
+            of_column = cuda.selp(i == row, products[i, j], of_column)
+        value = cuda.selp(j == column, of_column, value)
+    return value
 
 
 @kernel(launch_bounds=(MANY_THREADS, MANY_BLOCKS))
@@ -181,7 +191,6 @@ def filter_many(
     places,      # OUT   (n_candidates,)   int32
 ):
     products = cuda.local.array((SIDE, SIDE), float32)
-    copies = cuda.local.array(PRODUCTS, float32)
     row_sqnorms = cuda.local.array(SIDE, float32)
     limits = cuda.local.array(SIDE, float32)
     t = cuda.threadIdx.x
@@ -195,7 +204,7 @@ def filter_many(
         lane = i // 4 * PANEL + i % 4
         row_sqnorms[i] = sqnorms[tile * TILE + lane + row_lane]
         limits[i] = thresholds[cuda.blockIdx.x * TILE + lane + query_lane]
-    near = near_products(products, row_sqnorms, limits, copies)
+    near = near_products(products, row_sqnorms, limits)
     while near != 0:
         at = int32(cuda.ffs(near)) - 1
         near &= near - 1
@@ -203,7 +212,8 @@ def filter_many(
         query = cuda.blockIdx.x * TILE + i // 4 * PANEL + query_lane + i % 4
         place = tile * TILE + j // 4 * PANEL + row_lane + j % 4
         append_row(
-            query, place, copies[at], sqnorms[place], thresholds[query], gap_factor,
+            query, place, product_of(products, i, j), sqnorms[place],
+            thresholds[query], gap_factor,
             starts, counts, lowers, uppers, places,
         )  # fmt: skip
 
