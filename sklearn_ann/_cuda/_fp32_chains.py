@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sklearn_ann._cuda._chains import panel_of_chain
-from sklearn_ann._cuda._compat import cuda, float32, int32, kernel, load4
+from sklearn_ann._cuda._compat import cuda, float32, kernel, load4
 from sklearn_ann._cuda._fp32_filter import (
     MANY_BLOCKS,
     MANY_THREADS,
@@ -13,6 +13,7 @@ from sklearn_ann._cuda._fp32_filter import (
     multiply_tiles,
     near_products,
     product_of,
+    take_near,
 )
 from sklearn_ann._layout import PANEL
 
@@ -88,8 +89,7 @@ def filter_lists(
 ):
     """The filter for two panels of a list and 128 queries that probe it; see items."""
     products = cuda.local.array((SIDE, SIDE), float32)
-    row_sqnorms = cuda.local.array(SIDE, float32)
-    limits = cuda.local.array(SIDE, float32)
+    row_sqnorms, limits = cuda.local.array(SIDE, float32), cuda.local.array(SIDE, float32)
     t, item = cuda.threadIdx.x, cuda.blockIdx.x
     half, lane = t // PANEL % 2, t % PANEL
     # Those behind the end are multiplied like the last one, and not looked at.
@@ -99,9 +99,8 @@ def filter_lists(
     row_at = ((panel * n_steps + half) * PANEL + lane) * 4
     multiply_tiles(queries, query_at, vectors, row_at, n_steps, products)
     # Read again: kept meanwhile, they would cost registers.
-    first, end, first_panel, end_panel = (
-        items[item, 0], items[item, 1], items[item, 2], items[item, 3],
-    )
+    first, end = items[item, 0], items[item, 1]
+    first_panel, end_panel = items[item, 2], items[item, 3]
     query_lane, row_lane = t // 16 * 4, t % 16 * 4
     for i in range(SIDE):
         # Behind the ends: the last ones again. Which of them are new is asked later.
@@ -111,9 +110,7 @@ def filter_lists(
         row_sqnorms[i] = sqnorms[panel * PANEL + row_lane + i % 4]
     near = near_products(products, row_sqnorms, limits)
     while near != 0:
-        at = int32(cuda.ffs(near)) - 1
-        near &= near - 1
-        i, j = at // SIDE, at % SIDE
+        i, j, near = take_near(near)
         member = first + i // 4 * PANEL + query_lane + i % 4
         row_panel = first_panel + j // 4
         if member < end and unseen[member] <= row_panel < end_panel:
@@ -121,6 +118,5 @@ def filter_lists(
             place = panels[row_panel] * PANEL + row_lane + j % 4
             append_row(
                 query, place, product_of(products, i, j), sqnorms[place],
-                thresholds[query], gap_factor,
-                starts, counts, lowers, uppers, places,
+                thresholds[query], gap_factor, starts, counts, lowers, uppers, places,
             )  # fmt: skip

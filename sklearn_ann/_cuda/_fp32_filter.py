@@ -157,6 +157,13 @@ def near_products(products, sqnorms, thresholds):
 
 
 @device
+def take_near(near):
+    """Row and column of the first product of ``near_products``, and the other bits."""
+    at = int32(cuda.ffs(near)) - 1
+    return at // SIDE, at % SIDE, near & (near - 1)
+
+
+@device
 def product_of(products, row, column):
     """One of the 8 x 8 products of a thread, by numbers known at run time only.
 
@@ -206,9 +213,7 @@ def filter_many(
         limits[i] = thresholds[cuda.blockIdx.x * TILE + lane + query_lane]
     near = near_products(products, row_sqnorms, limits)
     while near != 0:
-        at = int32(cuda.ffs(near)) - 1
-        near &= near - 1
-        i, j = at // SIDE, at % SIDE
+        i, j, near = take_near(near)
         query = cuda.blockIdx.x * TILE + i // 4 * PANEL + query_lane + i % 4
         place = tile * TILE + j // 4 * PANEL + row_lane + j % 4
         append_row(
