@@ -89,7 +89,8 @@ def filter_lists(
 ):
     """The filter for two panels of a list and 128 queries that probe it; see items."""
     products = cuda.local.array((SIDE, SIDE), float32)
-    row_sqnorms, limits = cuda.local.array(SIDE, float32), cuda.local.array(SIDE, float32)
+    row_sqnorms = cuda.local.array(SIDE, float32)
+    limits = cuda.local.array(SIDE, float32)
     t, item = cuda.threadIdx.x, cuda.blockIdx.x
     half, lane = t // PANEL % 2, t % PANEL
     # Those behind the end are multiplied like the last one, and not looked at.
