@@ -115,8 +115,8 @@ def filter_lists(
         member = first + i // 4 * PANEL + query_lane + i % 4
         row_panel = first_panel + j // 4
         if member < end and unseen[member] <= row_panel < end_panel:
-            place = panels[row_panel] * PANEL + row_lane + j % 4
+            query, place = members[member], panels[row_panel] * PANEL + row_lane + j % 4
             append_row(
-                members[member], place, product_of(products, i, j), sqnorms[place],
-                thresholds[members[member]], gap_factor, starts, counts, lowers, uppers, places,
+                query, place, product_of(products, i, j), sqnorms[place],
+                thresholds[query], gap_factor, starts, counts, lowers, uppers, places,
             )  # fmt: skip
