@@ -368,7 +368,8 @@ class _Module(kernelapi.FakeCUDAModule):
         return (int(value) & 0xFFFFFFFF).bit_count()
 
     def ffs(self, value):
-        value = int(value) & 0xFFFFFFFF
+        # Of numbers of 32 or 64 bits.
+        value = int(value)
         return (value & -value).bit_length()
 
     def clz(self, value):

@@ -45,6 +45,7 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import traceback
 from types import SimpleNamespace
 
 from sklearn_ann._cpu import (
@@ -61,6 +62,7 @@ from sklearn_ann._cuda._compat import (
     gpu_of,
     use_device,
 )
+from sklearn_ann._cuda._image import drop_dead_images
 from sklearn_ann._cuda._ivf_flat import radius_ivf_flat, scan_ivf_flat
 from sklearn_ann._cuda._ivf_pq import (
     candidates_ivf_pq,
@@ -108,11 +110,26 @@ def on_device(number):
             # One lock for two threads that ask at the same time: this is atomic.
             lock = _locks.setdefault(number, threading.Lock())
             with lock, use_device(number):
-                return operation(*args)
+                drop_dead_images()
+                try:
+                    return operation(*args)
+                except BaseException as error:
+                    _drop_arrays(error)
+                    raise
 
         return run
 
     bound = {operation.__name__: bind(operation) for operation in _ON_DEVICE}
     bound |= {operation.__name__: operation for operation in _ON_HOST}
     return SimpleNamespace(**bound)
+
+
+def _drop_arrays(error):
+    """Drop what the frames of an error hold.
+
+    Whoever catches it keeps them alive, and drops them where no GPU is in use.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 

@@ -29,6 +29,9 @@ if getattr(cuda, "implementation", None) != "NVIDIA":
 # CUDA_LOW_OCCUPANCY_WARNINGS is, every launch.
 from numba.cuda.core import config
 
+# Private: an error of the driver. When it moves, this import fails.
+from numba.cuda.cudadrv.driver import CudaAPIError
+
 from sklearn_ann._forks import hold_over_forks
 
 __all__ = [
@@ -81,11 +84,25 @@ hold_over_forks(_changing_settings)
 WARP = 32
 FULL_WARP = 0xFFFFFFFF
 
+# The driver's number of that error: CUDA_ERROR_OUT_OF_MEMORY.
+_OUT_OF_MEMORY = 2
+
 # Without fastmath: the bounds of ``_fp32_vectors`` hold for IEEE arithmetic, and
 # infinite thresholds must stay infinite. Signatures come with the first call: with one
 # in the decorator, importing a kernel would need a GPU.
-kernel = cuda.jit
 device = cuda.jit(device=True)
+
+
+def kernel(function=None, *, launch_bounds=None):
+    """Make a kernel of a function, which may be called from the host.
+
+    Launch bounds are the largest number of threads of a block, and how many such blocks
+    an SM shall have room for: the compiler uses no more registers than that leaves to a
+    thread.
+    """
+    # The simulator has no registers, and no such option.
+    options = {} if IS_SIMULATED else {"launch_bounds": launch_bounds}
+    return cuda.jit(function, **options)
 
 
 # -- devices -------------------------------------------------------------------------
@@ -126,7 +143,12 @@ def device_in_use():
 
 def free_memory():
     """Bytes that are free on the GPU in use; infinitely many in the simulator."""
-    return cuda.current_context().get_memory_info().free
+    context = cuda.current_context()
+    if not IS_SIMULATED:
+        # Private: memory that is to be freed, by and by. It is free. When the name
+        # moves, every search fails.
+        context.memory_manager.deallocations.clear()
+    return context.get_memory_info().free
 
 
 # -- arrays --------------------------------------------------------------------------
@@ -136,12 +158,28 @@ def to_device(array):
     """The array on the GPU in use: a copy, unless it is there."""
     if hasattr(array, "copy_to_host"):
         return array
-    return cuda.to_device(np.ascontiguousarray(array))
+    with _name_missing_bytes(array.nbytes):
+        return cuda.to_device(np.ascontiguousarray(array))
 
 
 def empty(shape, dtype):
     """An array on the GPU in use, with whatever its memory holds."""
-    return cuda.device_array(shape, dtype)
+    with _name_missing_bytes(np.dtype(dtype).itemsize * int(np.prod(shape))):
+        return cuda.device_array(shape, dtype)
+
+
+@contextlib.contextmanager
+def _name_missing_bytes(n_bytes):
+    """Turn the error of a full GPU into that of Python, with the bytes asked for."""
+    try:
+        yield
+    except CudaAPIError as error:
+        if error.args[0] != _OUT_OF_MEMORY:
+            raise
+        raise MemoryError(
+            f"The GPU has no room for an array of {n_bytes:,} bytes. Use device='cpu', "
+            "or fewer rows."
+        ) from error
 
 
 def clear(array):

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from sklearn_ann._cuda._chains import panel_of_chain
 from sklearn_ann._cuda._compat import cuda, float32, kernel, load4
-from sklearn_ann._cuda._fp32_filter import SIDE, TILE, append_row, multiply_tiles
+from sklearn_ann._cuda._fp32_filter import (
+    MANY_BLOCKS,
+    MANY_THREADS,
+    SIDE,
+    TILE,
+    append_row,
+    multiply_tiles,
+    near_products,
+    product_of,
+    take_near,
+)
 from sklearn_ann._layout import PANEL
 
 # Tiles of a query's chain that a block of ``filter_chains`` visits.
 TILES_OF_BLOCK = 4
 
 
-@kernel
+@kernel(launch_bounds=TILE)
 def filter_chains(
     queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
     vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
@@ -58,7 +68,7 @@ def filter_chains(
             )  # fmt: skip
 
 
-@kernel
+@kernel(launch_bounds=(MANY_THREADS, MANY_BLOCKS))
 def filter_lists(
     queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
     vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
@@ -79,6 +89,8 @@ def filter_lists(
 ):
     """The filter for two panels of a list and 128 queries that probe it; see items."""
     products = cuda.local.array((SIDE, SIDE), float32)
+    row_sqnorms = cuda.local.array(SIDE, float32)
+    limits = cuda.local.array(SIDE, float32)
     t, item = cuda.threadIdx.x, cuda.blockIdx.x
     half, lane = t // PANEL % 2, t % PANEL
     # Those behind the end are multiplied like the last one, and not looked at.
@@ -88,21 +100,25 @@ def filter_lists(
     row_at = ((panel * n_steps + half) * PANEL + lane) * 4
     multiply_tiles(queries, query_at, vectors, row_at, n_steps, products)
     # Read again: kept meanwhile, they would cost registers.
-    first, end, first_panel, end_panel = (
-        items[item, 0], items[item, 1], items[item, 2], items[item, 3],
-    )
+    first, end = items[item, 0], items[item, 1]
+    first_panel, end_panel = items[item, 2], items[item, 3]
     query_lane, row_lane = t // 16 * 4, t % 16 * 4
     for i in range(SIDE):
+        # Behind the ends: the last ones again. Which of them are new is asked later.
+        member = min(end - 1, first + i // 4 * PANEL + query_lane + i % 4)
+        limits[i] = thresholds[members[member]]
+        panel = panels[min(end_panel - 1, first_panel + i // 4)]
+        row_sqnorms[i] = sqnorms[panel * PANEL + row_lane + i % 4]
+    near = near_products(products, row_sqnorms, limits)
+    while near != 0:
+        i, j, near = take_near(near)
         member = first + i // 4 * PANEL + query_lane + i % 4
-        if member < end:
+        row_panel = first_panel + j // 4
+        if member < end and unseen[member] <= row_panel < end_panel:
             query = members[member]
-            threshold = thresholds[query]
-            for j in range(SIDE):
-                at = first_panel + j // 4
-                if unseen[member] <= at < end_panel:
-                    position = panels[at] * PANEL + row_lane + j % 4
-                    append_row(
-                        query, position, products[i, j], sqnorms[position],
-                        threshold, gap_factor,
-                        starts, counts, lowers, uppers, positions,
-                    )  # fmt: skip
+            position = panels[row_panel] * PANEL + row_lane + j % 4
+            append_row(
+                query, position, product_of(products, i, j), sqnorms[position],
+                thresholds[query], gap_factor,
+                starts, counts, lowers, uppers, positions,
+            )  # fmt: skip

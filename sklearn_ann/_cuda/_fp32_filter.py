@@ -18,6 +18,7 @@ from sklearn_ann._cuda._compat import (
     float32,
     float64,
     int32,
+    int64,
     kernel,
     launch,
     load4,
@@ -30,6 +31,10 @@ from sklearn_ann._layout import PANEL
 TILE = 2 * PANEL
 SIDE = 8
 MANY_THREADS = (TILE // SIDE) ** 2
+
+# Blocks of them on an SM: a thread has 128 registers. With one more than that there
+# would be one block, which has nothing to do while it waits at its barriers.
+MANY_BLOCKS = 2
 
 # Floats of one operand of a step in shared memory, which holds two steps: one is
 # multiplied while the next one is loaded.
@@ -109,8 +114,8 @@ def multiply_tiles(queries, query_at, vectors, row_at, n_steps, products):
     t // 64 % 2 and lane t % 64, if it has number t. It multiplies lanes t // 16 * 4 to
     t // 16 * 4 + 3 of both panels of queries with t % 16 * 4 to t % 16 * 4 + 3 of rows.
     """
-    query_steps = cuda.shared.array(TWO_STEPS, float32)
-    row_steps = cuda.shared.array(TWO_STEPS, float32)
+    query_steps = cuda.shared.array(TWO_STEPS, float32, alignment=16)
+    row_steps = cuda.shared.array(TWO_STEPS, float32, alignment=16)
     t = cuda.threadIdx.x
     # What lives through the loop has 32 bits: registers are what it is short of.
     put_at = int32(t // PANEL % 2 * 4 * TILE + t // (2 * PANEL) * PANEL + t % PANEL)
@@ -137,7 +142,45 @@ def multiply_tiles(queries, query_at, vectors, row_at, n_steps, products):
         buffer = int32(STEP - buffer)
 
 
-@kernel
+@device
+def near_products(products, sqnorms, thresholds):
+    """Which of the 8 x 8 products of a thread do not exclude their row: a bit for each.
+
+    Mostly there are none, and the thread is done.
+    """
+    near = int64(0)
+    for i in range(SIDE):
+        for j in range(SIDE):
+            if sqnorms[j] - float32(2) * products[i, j] <= thresholds[i]:
+                near |= int64(1) << (i * SIDE + j)
+    return near
+
+
+@device
+def take_near(near):
+    """Row and column of the first product of ``near_products``, and the other bits."""
+    at = int32(cuda.ffs(near)) - 1
+    return at // SIDE, at % SIDE, near & (near - 1)
+
+
+@device
+def product_of(products, row, column):
+    """One of the 8 x 8 products of a thread, by numbers known at run time only.
+
+    Registers have no such numbers. Were the products indexed by them, all would lie in
+    local memory, for the sake of the few that are looked up. ``selp`` takes both values
+    from registers; with a branch for each, the compiler loads them from local memory.
+    """
+    value = float32(0)
+    for j in range(SIDE):
+        of_column = products[0, j]
+        for i in range(1, SIDE):
+            of_column = cuda.selp(i == row, products[i, j], of_column)
+        value = cuda.selp(j == column, of_column, value)
+    return value
+
+
+@kernel(launch_bounds=(MANY_THREADS, MANY_BLOCKS))
 def filter_many(
     queries,     # IN    (n_query_panels * n_steps * 256,)  float32  in panels
     vectors,     # IN    (n_panels * n_steps * 256,)  float32  in panels
@@ -156,6 +199,7 @@ def filter_many(
 ):
     products = cuda.local.array((SIDE, SIDE), float32)
     row_sqnorms = cuda.local.array(SIDE, float32)
+    limits = cuda.local.array(SIDE, float32)
     t = cuda.threadIdx.x
     tile = (first_tile + cuda.blockIdx.y) * stride % n_tiles
     panel, half, lane = t // (2 * PANEL), t // PANEL % 2, t % PANEL
@@ -163,18 +207,20 @@ def filter_many(
     row_at = ((tile * 2 + panel) * n_steps + half) * PANEL * 4 + lane * 4
     multiply_tiles(queries, query_at, vectors, row_at, n_steps, products)
     query_lane, row_lane = t // 16 * 4, t % 16 * 4
-    for j in range(SIDE):
-        position = tile * TILE + j // 4 * PANEL + row_lane + j % 4
-        row_sqnorms[j] = sqnorms[position]
     for i in range(SIDE):
+        lane = i // 4 * PANEL + i % 4
+        row_sqnorms[i] = sqnorms[tile * TILE + lane + row_lane]
+        limits[i] = thresholds[cuda.blockIdx.x * TILE + lane + query_lane]
+    near = near_products(products, row_sqnorms, limits)
+    while near != 0:
+        i, j, near = take_near(near)
         query = cuda.blockIdx.x * TILE + i // 4 * PANEL + query_lane + i % 4
-        threshold = thresholds[query]
-        for j in range(SIDE):
-            append_row(
-                query, tile * TILE + j // 4 * PANEL + row_lane + j % 4,
-                products[i, j], row_sqnorms[j], threshold, gap_factor,
-                starts, counts, lowers, uppers, positions,
-            )  # fmt: skip
+        position = tile * TILE + j // 4 * PANEL + row_lane + j % 4
+        append_row(
+            query, position, product_of(products, i, j), sqnorms[position],
+            thresholds[query], gap_factor,
+            starts, counts, lowers, uppers, positions,
+        )  # fmt: skip
 
 
 @kernel
@@ -194,7 +240,7 @@ def filter_few(
     uppers,      # OUT   (n_candidates,)   float32
     positions,   # OUT   (n_candidates,)   int32
 ):
-    query_steps = cuda.shared.array(FEW_FLOATS, float32)
+    query_steps = cuda.shared.array(FEW_FLOATS, float32, alignment=16)
     products = cuda.local.array(FEW, float32)
     t = cuda.threadIdx.x
     tile = (first_tile + cuda.blockIdx.y) * stride % n_tiles

@@ -7,7 +7,9 @@ copies know nothing of it.
 
 from __future__ import annotations
 
+import os
 import weakref
+from collections import defaultdict, deque
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +29,25 @@ from sklearn_ann._cuda._memory import check_room
 # A weak reference to an array and the image made for it, by the id of the array and the
 # number of the GPU. One thread at a time has a GPU, so no two make the same image.
 _images: dict[tuple[int, int], tuple] = {}
+
+# Images whose array is dead, by the number of the GPU. An array may die in any thread,
+# between any two instructions, but memory of a GPU is freed only where its lock is held
+# and its context is current.
+_dead: defaultdict[int, deque] = defaultdict(deque)
+
+# Images that a fork has copied. Their memory is the parent's: they are never freed.
+_of_parents: list = []
+
+
+def _leave_to_parent():
+    _of_parents.extend(image for _, image in _images.values())
+    _of_parents.extend(_dead.values())
+    _images.clear()
+    _dead.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 class FlatImage(NamedTuple):
@@ -72,12 +93,21 @@ def lists_of(lists):
 
 def remember(owner, make):
     """The image of an array on the GPU in use: made once, forgotten with the array."""
-    key = id(owner), device_in_use()
+    number = device_in_use()
+    key, dead = (id(owner), number), _dead[number]
     if key not in _images:
         image = make()
-        reference = weakref.ref(owner, lambda _: _images.pop(key, None))
+        # Both operations are atomic.
+        reference = weakref.ref(owner, lambda _: dead.append(_images.pop(key)))
         _images[key] = reference, image
     return _images[key][1]
+
+
+def drop_dead_images():
+    """Free the images on the GPU in use whose arrays are dead."""
+    dead = _dead[device_in_use()]
+    while dead:
+        dead.popleft()
 
 
 def _make_image(index):

@@ -113,7 +113,7 @@ def _make_sum_up(entry, n_entries):
 def _make_filter(sum_up):
     """The filter of codes for tables whose entries are summed up so."""
 
-    @kernel
+    @kernel(launch_bounds=THREADS)
     def filter_codes(
         tables,      # IN    (n * m * 256,)    entry    see ``_pq_tables``
         scales,      # IN    (n,)              float32  what entries are multiplied by

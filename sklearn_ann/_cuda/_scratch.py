@@ -1,8 +1,8 @@
 """Memory of a GPU for the arrays of one search, kept for the next search.
 
 A search needs some 15 arrays, and to allocate and free each of them takes longer than
-a small kernel. Here they are cut from one block, one behind the other. ``scratch``
-marks the place: at its end the arrays behind that place are given back, all at once.
+a small kernel. Here they are cut from one block, one behind the other. At the end
+of a ``scratch`` block the arrays that were made in it are given back, all at once.
 What does not fit into the block is allocated by itself, and the block is large enough
 the next time.
 
@@ -58,14 +58,14 @@ class _Stack:
         self.highest = max(self.highest, self.top)
         if stop > self.size or start == stop:
             return empty(shape, dtype)
-        place, cut = self.n_arrays, (start, shape, dtype)
+        number, cut = self.n_arrays, (start, shape, dtype)
         self.n_arrays += 1
-        if place == len(self.views):
+        if number == len(self.views):
             self.views.append((None, None))
-        if self.views[place][0] != cut:
+        if self.views[number][0] != cut:
             view = self.memory[start:stop].view(dtype).reshape(shape)
-            self.views[place] = cut, view
-        return self.views[place][1]
+            self.views[number] = cut, view
+        return self.views[number][1]
 
 
 # By number of the GPU.

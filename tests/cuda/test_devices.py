@@ -4,12 +4,13 @@ import gc
 import threading
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import cuda_lane
 import numpy as np
 import pytest
 
-from sklearn_ann import _cuda
+from sklearn_ann import FlatL2Neighbors, _cuda
 from sklearn_ann._cuda import _compat, _image
 
 SECONDS = 20
@@ -104,6 +105,132 @@ def test_each_gpu_has_an_image_of_its_own(two_gpus):
     assert len(_image._images) == n_before
 
 
+class FakeImage:
+    """Notes where it dies: the GPUs of which a lock is held, and the one in use."""
+
+    def __init__(self, died):
+        self._died = died
+
+    def __del__(self):
+        held = [number for number, lock in _cuda._locks.items() if lock.locked()]
+        self._died.append((held, _compat.device_in_use()))
+
+
+def test_images_die_in_an_operation_on_their_gpu(two_gpus, backends_of):
+    def knn(owner):
+        if owner is not None:
+            _image.remember(owner, lambda: FakeImage(died))
+
+    died, owner = [], np.zeros(1)
+    first, second = backends_of(knn, (0, 1))
+    first.knn(owner)
+    second.knn(owner)
+    del owner
+    gc.collect()
+    assert died == []
+    second.knn(None)
+    assert died == [([1], 1)]
+    first.knn(None)
+    assert died == [([1], 1), ([0], 0)]
+
+
+def test_images_that_die_in_many_threads_are_all_freed(backends_of):
+    def knn(owner):
+        if owner is not None:
+            _image.remember(owner, lambda: FakeImage(died))
+
+    died = []
+    (backend,) = backends_of(knn, [0])
+
+    def search_some():
+        for _ in range(50):
+            backend.knn(np.zeros(1))
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(search_some) for _ in range(4)]:
+            done.result(SECONDS)
+    backend.knn(None)
+    assert died == [([0], 0)] * 200
+
+
+def test_arrays_of_a_search_that_fails_die_with_it(backends_of):
+    def fail(step):
+        image = FakeImage(died)
+        assert image is not None
+        raise ValueError(step)
+
+    def knn():
+        try:
+            fail("first")
+        except ValueError as error:
+            raise RuntimeError("second") from error
+
+    died = []
+    (backend,) = backends_of(knn, [0])
+    with pytest.raises(RuntimeError, match="second") as info:
+        backend.knn()
+    assert died == [([0], 0)]
+    # The error is still there, and where it came from.
+    assert info.traceback[-1].name == "knn"
+
+
+@pytest.mark.parametrize("make", ["device_array", "to_device"])
+def test_a_full_gpu_is_a_memory_error_that_says_how_much_was_asked_for(
+    make, monkeypatch
+):
+    def full(*_):
+        raise _compat.CudaAPIError(2, "Call to cuMemAlloc results in OUT_OF_MEMORY")
+
+    monkeypatch.setattr(_compat.cuda, make, full)
+    with pytest.raises(MemoryError, match="an array of 12,000 bytes"):
+        if make == "to_device":
+            _compat.to_device(np.zeros((1000, 3), np.float32))
+        else:
+            _compat.empty((1000, 3), np.float32)
+
+
+def test_other_errors_of_the_driver_stay_what_they_are(monkeypatch):
+    def broken(*_):
+        raise _compat.CudaAPIError(700, "Call to cuMemAlloc: illegal address")
+
+    monkeypatch.setattr(_compat.cuda, "device_array", broken)
+    with pytest.raises(_compat.CudaAPIError, match="700"):
+        _compat.empty(3, np.float32)
+
+
+def test_freed_memory_is_free_at_once(monkeypatch):
+    context = SimpleNamespace(
+        memory_manager=SimpleNamespace(deallocations=[100, 200]),
+        get_memory_info=lambda: SimpleNamespace(
+            free=1000 - sum(context.memory_manager.deallocations)
+        ),
+    )
+    monkeypatch.setattr(_compat, "IS_SIMULATED", False)
+    monkeypatch.setattr(_compat.cuda, "current_context", lambda: context)
+    assert _compat.free_memory() == 1000
+
+
+@IN_THE_SIMULATOR
+def test_fits_and_searches_leave_no_array_on_the_gpu():
+    rng = np.random.default_rng(0)
+    X, Q = rng.random((20, 4), np.float32), rng.random((1, 4), np.float32)
+
+    def fit_and_search(n_times):
+        for _ in range(n_times):
+            FlatL2Neighbors(2, device="cuda").fit(X).kneighbors(Q)
+        return sum(type(item).__name__ == "FakeCUDAArray" for item in gc.get_objects())
+
+    gc.collect()
+    # Arrays must not wait for the collector, which may run in any thread.
+    gc.disable()
+    try:
+        n_before = fit_and_search(3)
+        assert n_before > 0
+        assert [fit_and_search(5) for _ in range(3)] == [n_before] * 3
+    finally:
+        gc.enable()
+
+
 def test_launches_in_two_threads_leave_the_warnings_as_they_were(monkeypatch):
     monkeypatch.setattr(_compat.config, "CUDA_LOW_OCCUPANCY_WARNINGS", 1)
     is_configured, has_ended = threading.Event(), threading.Event()
@@ -166,3 +293,39 @@ thread.join()
 @IN_THE_SIMULATOR
 def test_the_child_of_a_fork_does_not_wait_for_a_thread_it_does_not_have(run_script):
     assert run_script(_WHILE_SEARCHING) == "0"
+
+
+_WITH_IMAGES = """
+import os
+import numpy as np
+import sklearn_ann._cuda
+from sklearn_ann._cuda import _image
+
+class Image:
+    def __del__(self):
+        os.write(1, b"freed ")
+
+alive, dead = np.zeros(1), np.zeros(1)
+_image.remember(alive, Image)
+_image.remember(dead, Image)
+del dead
+child = os.fork()
+if child == 0:
+    _image.drop_dead_images()
+    made = []
+    _image.remember(alive, lambda: made.append(1))
+    assert made == [1]
+    del alive
+    _image.drop_dead_images()
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+os.write(1, b"parent: ")
+_image.drop_dead_images()
+del alive
+_image.drop_dead_images()
+"""
+
+
+@IN_THE_SIMULATOR
+def test_the_child_of_a_fork_forgets_images_and_frees_none(run_script):
+    assert run_script(_WITH_IMAGES) == "parent: freed freed"

@@ -3,7 +3,7 @@
 import cuda_lane
 import numpy as np
 import pytest
-from numba import cuda, float32, int32
+from numba import cuda, float32, int32, int64
 
 if not cuda_lane.SIMULATED:
     pytest.skip("tests of the simulator itself", allow_module_level=True)
@@ -98,10 +98,11 @@ def votes(out):
     out[4, lane] = cuda.syncthreads_or(lane == 3) + cuda.syncthreads_and(lane == 3) == 1
     out[5, lane] = cuda.ffs(int32(-8)) == 4 and cuda.clz(1) == 31
     out[6, lane] = cuda.eq_sync(FULL, 3) and not cuda.eq_sync(FULL, lane)
+    out[7, lane] = cuda.ffs(int64(1) << 40) == 41 and cuda.ffs(int64(-(2**63))) == 64
 
 
 def test_votes_and_counts():
-    out = np.zeros((7, 32), np.int64)
+    out = np.zeros((8, 32), np.int64)
     run(votes, 1, 32, out)
     np.testing.assert_array_equal(out, 1)
 

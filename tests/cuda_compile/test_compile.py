@@ -1,7 +1,12 @@
 """Every kernel compiles to machine code as good as declared, without a GPU.
 
-numba-cuda makes PTX, ptxas makes machine code and says what it needs, and nvdisasm
-shows it. The table KERNELS is the one place that says what a kernel may need.
+numba-cuda compiles as it does at a launch: libNVVM makes code for link-time
+optimization, for the architecture that numba-cuda takes for the device (sm_90a for an
+H100), and nvJitLink makes machine code of it, with the launch bounds of the kernel.
+Neither library needs a driver. Only the questions that numba-cuda asks the device are
+answered here. What remains unseen is loading the code, and machines with other versions
+of the two libraries. nvdisasm shows the machine code and what it needs. The table
+KERNELS is the one place that says what a kernel may need.
 """
 
 import re
@@ -22,13 +27,17 @@ from numba import config, types
 if config.ENABLE_CUDASIM:
     pytest.skip("the simulator compiles nothing", allow_module_level=True)
 
-BIN = Path(sysconfig.get_path("purelib"), "nvidia", "cu13", "bin")
-for tool in ("ptxas", "nvdisasm"):
-    if not (BIN / tool).is_file():
-        pytest.skip(f"{tool} is not installed: {_HOW}", allow_module_level=True)
+NVDISASM = Path(sysconfig.get_path("purelib"), "nvidia", "cu13", "bin", "nvdisasm")
+if not NVDISASM.is_file():
+    pytest.skip(f"nvdisasm is not installed: {_HOW}", allow_module_level=True)
 
-from numba import cuda
 from numba.cuda import dispatcher
+from numba.cuda.cudadrv import devices, driver
+
+# Without it, numba-cuda compiles in another way.
+if not driver._have_nvjitlink():
+    pytest.skip(f"nvJitLink is not installed: {_HOW}", allow_module_level=True)
+
 from numba.np import numpy_support
 
 from sklearn_ann._cuda import (
@@ -62,8 +71,8 @@ class Declared(NamedTuple):
     arguments: tuple
     registers: int
     shared: int = 0  # bytes
-    stack: int = 0  # bytes of local memory that are meant to be there
     float64: bool = False  # whether it computes in float64 on purpose
+    bounds: tuple = ()  # threads of a block, and blocks on an SM: see ``kernel``
     wide_loads: tuple = ()  # instructions that must be there
     multiply_share: float = 0.0  # of the instructions of the largest loop
 
@@ -75,6 +84,7 @@ _FILTER = (
 _OPERANDS, _CANDIDATES = _FILTER[:6], _FILTER[9:]
 _CHAINS = array(i4), array(i8), array(i4, 2), array(i4, 2)
 _MEASURED = array(i8), array(i4), array(i4), array(i4), array(f8)
+_MANY = _fp32_filter.MANY_THREADS, _fp32_filter.MANY_BLOCKS
 _CODES, _WORDS = (array(i4), array(i4)), (array(f4, 3), array(i4))
 
 KERNELS = {
@@ -83,10 +93,9 @@ KERNELS = {
         _FILTER,
         registers=128,
         shared=4 * 2 * _fp32_filter.TWO_STEPS,
-        # The products of a thread, when it looks for candidates among them.
-        stack=4 * _fp32_filter.SIDE**2,
+        bounds=_MANY,
         wide_loads=("LDG.E.128", "LDS.128"),
-        multiply_share=0.84,
+        multiply_share=0.83,
     ),
     "filter_few": Declared(
         _fp32_filter.filter_few,
@@ -99,7 +108,8 @@ KERNELS = {
     "filter_chains": Declared(
         _fp32_chains.filter_chains,
         (*_OPERANDS, *_CHAINS, i8, i8, *_CANDIDATES),
-        registers=64,
+        registers=40,
+        bounds=(_fp32_filter.TILE, 12),
         wide_loads=("LDG.E.128",),
     ),
     "filter_lists": Declared(
@@ -107,9 +117,9 @@ KERNELS = {
         (*_OPERANDS, array(i4), array(i4), array(i4), array(i4, 2), *_CANDIDATES),
         registers=128,
         shared=4 * 2 * _fp32_filter.TWO_STEPS,
-        stack=4 * _fp32_filter.SIDE**2,
+        bounds=_MANY,
         wide_loads=("LDG.E.128", "LDS.128"),
-        multiply_share=0.84,
+        multiply_share=0.83,
     ),
     "set_thresholds": Declared(
         _fp32_filter.set_thresholds, (array(f4), f8, f8, array(f4)), 32, float64=True
@@ -150,8 +160,9 @@ for entry in (f2, f4):
             *(array(entry), array(f4), i8, array(i4), array(f4), array(f4, 2)),
             *(array(f4), *_CHAINS, i8, i8, *_CANDIDATES),
         ),
-        registers=64,
+        registers=48,
         shared=16 * 1024,
+        bounds=(_pq_filter.THREADS, 5),
         wide_loads=("LDG.E.128", "STS.128"),
     )
     KERNELS[f"fill_tables_{entry}"] = Declared(
@@ -227,19 +238,28 @@ for x in (f4, f8):
         )
 
 
+# Registers of an SM.
+SM_REGISTERS = 65536
+
+
 class Compiled(NamedTuple):
-    ptx: str
-    report: str
+    ptx: str  # after link-time optimization
+    listing: str  # of nvdisasm
     instructions: list
     labels: dict
 
-    def number(self, pattern):
-        """A number that ptxas reports."""
-        found = re.search(pattern, self.report)
-        return int(found[1]) if found else 0
+    def needs(self, attribute):
+        """A number of the kernel, or the first of several."""
+        about = self.listing.split(f"EIATTR_{attribute}\n")[1].split("//---")[0]
+        return int(re.search(r"\.word\s+0x([0-9a-f]+)", about)[1], 16)
+
+    def shared_arrays(self):
+        """Alignments and sizes, in bytes."""
+        found = re.findall(r"\.shared \.align (\d+) \.b8 \w+\[(\d+)\]", self.ptx)
+        return [(int(alignment), int(size)) for alignment, size in found]
 
 
-@pytest.fixture(scope="module", params=ARCHITECTURES, ids=["sm_80", "sm_90"])
+@pytest.fixture(scope="module", params=ARCHITECTURES, ids=["sm_80", "sm_90a"])
 def architecture(request):
     return request.param
 
@@ -252,33 +272,32 @@ def declared_and_compiled(request, architecture, tmp_path_factory):
 
 def compile_(declared, architecture, folder):
     class Device:
-        """What device functions ask a driver for."""
+        """All that numba-cuda asks a device for."""
 
         compute_capability = architecture
 
+    class Context:
+        device = Device
+
+    function = declared.function
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dispatcher, "get_current_device", lambda: Device)
-        signature = types.void(*declared.arguments)
-        function = declared.function.py_func
-        ptx, _ = cuda.compile_ptx(function, signature, cc=architecture)
-    (folder / "kernel.ptx").write_text(ptx)
-    arch = "sm_{}{}".format(*architecture)
-    arguments = [f"-arch={arch}", "-v", folder / "kernel.ptx", "-o", folder / "cubin"]
-    report = run("ptxas", *arguments).stderr
-    listing = run("nvdisasm", folder / "cubin").stdout
+        patch.setattr(devices, "get_context", lambda: Context)
+        kernel = dispatcher._Kernel(
+            function.py_func, declared.arguments, **function.targetoptions
+        )
+        ptx, cubin = kernel.library.get_lto_ptx(), kernel.library.get_cubin()
+    (folder / "cubin").write_bytes(cubin.code)
+    listing = subprocess.run(
+        [NVDISASM, folder / "cubin"], capture_output=True, text=True, check=True
+    ).stdout
     instructions, labels = [], {}
     for line in listing.splitlines():
         if label := re.match(r"\s*(\.L_x_\d+):", line):
             labels[label[1]] = len(instructions)
-        if instruction := re.search(r"/\*[0-9a-f]{4,}\*/\s+(.*?);", line):
+        if instruction := re.search(r"/\*[0-9a-f]{4,}\*/\s+([^.\s].*?);", line):
             instructions.append(instruction[1])
-    return Compiled(ptx, report, instructions, labels)
-
-
-def run(tool, *arguments):
-    return subprocess.run(
-        [BIN / tool, *arguments], capture_output=True, text=True, check=True
-    )
+    return Compiled(ptx, listing, instructions, labels)
 
 
 def operations(instructions):
@@ -296,13 +315,40 @@ def loops(compiled):
             yield compiled.instructions[start : end + 1]
 
 
+def test_the_architecture_is_that_of_a_launch(declared_and_compiled, architecture):
+    _, compiled = declared_and_compiled
+    target = {(8, 0): "sm_80", (9, 0): "sm_90a"}[architecture]
+    assert re.search(r"^\.target (\w+)", compiled.ptx, re.MULTILINE)[1] == target
+
+
 def test_resources_are_as_declared(declared_and_compiled):
     declared, compiled = declared_and_compiled
-    assert compiled.number(r"(\d+) bytes spill stores") == 0
-    assert compiled.number(r"(\d+) bytes spill loads") == 0
-    assert compiled.number(r"(\d+) bytes stack frame") <= declared.stack
-    assert compiled.number(r"(\d+) bytes smem") <= declared.shared
-    assert 0 < compiled.number(r"Used (\d+) registers") <= declared.registers
+    assert compiled.needs("MIN_STACK_SIZE") == 0
+    assert sum(size for _, size in compiled.shared_arrays()) <= declared.shared
+    assert 0 < compiled.needs("REGCOUNT") <= declared.registers
+    # Neither spills nor arrays that do not fit the registers.
+    assert not any(
+        name.startswith(("LDL", "STL")) for name in operations(compiled.instructions)
+    )
+
+
+def test_launch_bounds_are_as_declared(declared_and_compiled):
+    declared, compiled = declared_and_compiled
+    assert ("EIATTR_MAX_THREADS" in compiled.listing) == bool(declared.bounds)
+    if declared.bounds:
+        threads, blocks = declared.bounds
+        assert compiled.needs("MAX_THREADS") == threads
+        # An SM hands out registers by 8 for each thread.
+        registers = -(-compiled.needs("REGCOUNT") // 8) * 8
+        assert registers * threads * blocks <= SM_REGISTERS
+
+
+def test_shared_arrays_that_are_read_16_bytes_at_a_time_are_so_aligned(
+    declared_and_compiled,
+):
+    declared, compiled = declared_and_compiled
+    if {"LDS.128", "STS.128"} & {*declared.wide_loads}:
+        assert {alignment for alignment, _ in compiled.shared_arrays()} == {16}
 
 
 def test_only_declared_kernels_compute_in_float64(declared_and_compiled):
