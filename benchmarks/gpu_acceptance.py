@@ -152,7 +152,9 @@ class Run:
 
     def do_apart(self, name):
         """Run a stage in a process of its own, which may die or hang."""
-        options, limit = self.options, min(LIMITS[name], self.seconds_left)
+        options, limit = self.options, self.seconds_left
+        if not options.sim:
+            limit = min(LIMITS[name], limit)
         command = [sys.executable, __file__, "--stages", name, "--output"]
         command += [options.output, "--time-limit", limit]
         command += ["--commit", self._header["commit"]] + ["--sim"] * options.sim
