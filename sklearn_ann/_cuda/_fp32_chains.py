@@ -79,15 +79,14 @@ def filter_lists(
     panels,      # IN    (n_panels,)       int32    of all lists, one after the other
     members,     # IN    (n_members,)      int32    queries, list by list
     unseen,      # IN    (n_members,)      int32    where to begin in `panels`
-    items,       # IN    (n_items, 4)      int32    first and end of some members of
-                 #                                  a list, and of some of its panels
+    items,       # IN    (n_items, 4)      int32    members of a list: first, end; panels
     starts,      # IN    (padded + 1,)     int64
     counts,      # INOUT (padded,)         int32
     lowers,      # OUT   (n_candidates,)   float32
     uppers,      # OUT   (n_candidates,)   float32
     positions,   # OUT   (n_candidates,)   int32
 ):
-    """The filter for two panels of a list and 128 queries that probe it; see items."""
+    """The filter for two panels of a list and 128 queries that probe it: an item."""
     products = cuda.local.array((SIDE, SIDE), float32)
     row_sqnorms = cuda.local.array(SIDE, float32)
     limits = cuda.local.array(SIDE, float32)
