@@ -79,14 +79,17 @@ def filter_lists(
     panels,      # IN    (n_panels,)       int32    of all lists, one after the other
     members,     # IN    (n_members,)      int32    queries, list by list
     unseen,      # IN    (n_members,)      int32    where to begin in `panels`
-    items,       # IN    (n_items, 4)      int32    members of a list: first, end; panels
+    items,       # IN    (n_items, 4)      int32    some members, some panels
     starts,      # IN    (padded + 1,)     int64
     counts,      # INOUT (padded,)         int32
     lowers,      # OUT   (n_candidates,)   float32
     uppers,      # OUT   (n_candidates,)   float32
     positions,   # OUT   (n_candidates,)   int32
 ):
-    """The filter for two panels of a list and 128 queries that probe it: an item."""
+    """The filter for two panels of a list and 128 queries that probe it.
+
+    An item has the first and the end of some members of a list, and of its panels.
+    """
     products = cuda.local.array((SIDE, SIDE), float32)
     row_sqnorms = cuda.local.array(SIDE, float32)
     limits = cuda.local.array(SIDE, float32)
@@ -115,9 +118,8 @@ def filter_lists(
         row_panel = first_panel + j // 4
         if member < end and unseen[member] <= row_panel < end_panel:
             query = members[member]
-            position = panels[row_panel] * PANEL + row_lane + j % 4
+            at = panels[row_panel] * PANEL + row_lane + j % 4
             append_row(
-                query, position, product_of(products, i, j), sqnorms[position],
-                thresholds[query], gap_factor,
-                starts, counts, lowers, uppers, positions,
+                query, at, product_of(products, i, j), sqnorms[at], thresholds[query],
+                gap_factor, starts, counts, lowers, uppers, positions,
             )  # fmt: skip
