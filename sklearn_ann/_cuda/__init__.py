@@ -44,6 +44,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import threading
 import traceback
 from types import SimpleNamespace
@@ -111,10 +112,11 @@ def on_device(number):
             lock = _locks.setdefault(number, threading.Lock())
             with lock, use_device(number):
                 drop_dead_images()
+                handled = sys.exception()
                 try:
                     return operation(*args)
                 except BaseException as error:
-                    _drop_arrays(error)
+                    _drop_arrays(error, handled)
                     raise
 
         return run
@@ -124,12 +126,12 @@ def on_device(number):
     return SimpleNamespace(**bound)
 
 
-def _drop_arrays(error):
-    """Drop what the frames of an error hold.
+def _drop_arrays(error, handled):
+    """Drop what the frames of an error hold, and of those before it in an operation.
 
-    Whoever catches it keeps them alive, and drops them where no GPU is in use.
+    Whoever catches it keeps them alive, and drops them where no GPU is in use. The
+    error that the caller was handling at the time is the caller's.
     """
-    while error is not None:
+    while error is not None and error is not handled:
         traceback.clear_frames(error.__traceback__)
         error = error.__context__
-

@@ -174,6 +174,23 @@ def test_arrays_of_a_search_that_fails_die_with_it(backends_of):
     assert info.traceback[-1].name == "knn"
 
 
+def test_the_frames_of_an_error_that_the_caller_handles_stay(backends_of):
+    def fail(local):
+        raise ValueError(local)
+
+    def knn():
+        raise RuntimeError("ours")
+
+    (backend,) = backends_of(knn, [0])
+    try:
+        fail("theirs")
+    except ValueError as error:
+        frame = error.__traceback__.tb_next.tb_frame
+        with pytest.raises(RuntimeError, match="ours"):
+            backend.knn()
+    assert frame.f_locals == {"local": "theirs"}
+
+
 @pytest.mark.parametrize("make", ["device_array", "to_device"])
 def test_a_full_gpu_is_a_memory_error_that_says_how_much_was_asked_for(
     make, monkeypatch
