@@ -1,4 +1,4 @@
-"""Data sets of the benchmarks, the exact answers to their queries, and the recall."""
+"""Data sets of the benchmarks, the exact answers to their queries, and distances."""
 
 import gzip
 from pathlib import Path
@@ -93,17 +93,13 @@ def exact_neighbors(X, Q, k):
     return sqdists, ids
 
 
-def recall(X, Q, ids, farthest):
-    """Share of the neighbours found that are as near as the k-th true one.
-
-    `farthest` has the squared distance of that one for each query. Rows at equal
-    distances are equally right.
-    """
-    hits = 0
-    for q, found, limit in zip(Q, ids, farthest, strict=True):
-        found = np.unique(found[found >= 0])
-        hits += (sqdists_to(X[found], q) <= limit * (1 + 1e-12)).sum()
-    return float(hits / ids.size)
+def found_sqdists(X, Q, ids):
+    """Squared distances of the rows found, each once; NaN for missing ones."""
+    sqdists = np.full(ids.shape, np.nan)
+    for i, q in enumerate(Q):
+        found = np.unique(ids[i][ids[i] >= 0])
+        sqdists[i, : len(found)] = sqdists_to(X[found], q)
+    return sqdists
 
 
 def sqdists_to(rows, q):

@@ -22,7 +22,7 @@ def peers(run):
         yield from ({"peer": name, "skipped": "simulated"} for name in PEERS)
         return
     for data, X, Q in run.data_sets():
-        farthest = run.farthest(X, Q)
+        exact = run.exact(X, Q)
         for name, build in PEERS.items():
             if run.seconds_left < 0:
                 yield {"peer": run.STOPPED}
@@ -31,7 +31,7 @@ def peers(run):
             try:
                 seconds, search = seconds_of(partial(build, run, X))
                 case["build, ms"] = 1e3 * seconds
-                for row in run.time_search(search, X, Q, farthest):
+                for row in run.time_search(search, X, Q, exact):
                     yield {**case, **row}
             except Exception as error:
                 # A peer that fails is no failure of ours.

@@ -29,11 +29,13 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]  # this checkout, installed or not
 
 import numpy as np  # noqa: E402
-from _data import clustered, load, recall  # noqa: E402
+from _data import clustered, found_sqdists, load  # noqa: E402
 from _gpu_peers import peers  # noqa: E402
 from _gpu_roofline import ceilings, kernels  # noqa: E402
 from _harness import seconds_of  # noqa: E402
 from _report import RESULTS, commit, output_of, table  # noqa: E402
+
+from sklearn_ann import knn_recall  # noqa: E402
 
 K = 10
 PACKAGES = "numpy", "numba", "numba_cuda", "torch", "cupy", "cuvs", "faiss"
@@ -104,14 +106,14 @@ class Run:
     def nlist_for(self, X):
         return 1024 if len(X) >= 10**6 else max(2, len(X) // 200)
 
-    def farthest(self, X, Q):
-        """The squared distance of each query's k-th neighbour, from the CPU."""
+    def exact(self, X, Q):
+        """Squared distances of the neighbours of each query, from the CPU."""
         from sklearn_ann import FlatL2Neighbors
 
         index = FlatL2Neighbors(K, metric="sqeuclidean", device="cpu").fit(X)
-        return index.kneighbors(Q)[0][:, -1]
+        return index.kneighbors(Q)[0]
 
-    def time_search(self, search, X, Q, farthest):
+    def time_search(self, search, X, Q, exact):
         """Columns of a search by batch size: its time from and to the host, recall."""
         for batch in self.batches:
             queries = Q[:batch]
@@ -119,7 +121,8 @@ class Run:
             repeats = (seconds_of(partial(search, queries)) for _ in range(self.rounds))
             seconds = median(seconds for seconds, _ in repeats)
             row = {"batch": batch, "ms": 1e3 * seconds, "queries/s": batch / seconds}
-            yield {**row, "recall": recall(X, queries, ids, farthest[:batch])}
+            found = found_sqdists(X, queries, ids)
+            yield {**row, "recall": knn_recall(exact[:batch], found)}
 
     def torch(self):
         """The module; an ImportError says why it is not used."""
@@ -302,7 +305,7 @@ def same_as_cpu(run):
 def estimators(run):
     """The estimators, end to end with NumPy arrays, and their recall."""
     for name, X, Q in run.data_sets():
-        farthest = run.farthest(X, Q)
+        exact = run.exact(X, Q)
         for label, estimator in _estimators(run, X):
             base = {"estimator": label, "data": name}
             seconds, _ = seconds_of(partial(estimator.fit, X))
@@ -311,7 +314,7 @@ def estimators(run):
             def search(queries, estimator=estimator):
                 return estimator.kneighbors(queries)[1]
 
-            for row in run.time_search(search, X, Q, farthest):
+            for row in run.time_search(search, X, Q, exact):
                 yield {**base, **row}
                 if run.seconds_left < 0:
                     yield {"estimator": run.STOPPED}

@@ -4,6 +4,7 @@ from sklearn_ann._faiss import from_faiss
 from sklearn_ann._flat import FlatL2Neighbors
 from sklearn_ann._ivf_flat import IVFFlatNeighbors
 from sklearn_ann._ivf_pq import IVFPQNeighbors
+from sklearn_ann._recall import knn_recall
 from sklearn_ann._version import __version__
 from sklearn_ann._warm_up import warm_up
 
@@ -13,5 +14,6 @@ __all__ = [
     "IVFPQNeighbors",
     "__version__",
     "from_faiss",
+    "knn_recall",
     "warm_up",
 ]

@@ -2,7 +2,7 @@
 
 Outside: X, n_neighbors, distances in the units of the metric. Inside: Q, k, squared
 distances. Fitting is here; searches have a mixin each, where the words change:
-``_kneighbors.py``, ``_radius.py`` and ``_graph.py``.
+``_kneighbors.py``, ``_radius.py``, ``_graph.py`` and ``_recall.py``.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from sklearn.base import BaseEstimator
 from sklearn_ann._checks import METRICS, check_ids
 from sklearn_ann._graph import NeighborsGraphMixin
 from sklearn_ann._interchange import Call
-from sklearn_ann._kneighbors import KNeighborsMixin
 from sklearn_ann._metrics import vectors_to_index
 from sklearn_ann._parallel import count_threads
 from sklearn_ann._radius import RadiusNeighborsMixin
+from sklearn_ann._recall import RecallMixin
 from sklearn_ann._sklearn import Interval, StrOptions, fit_context
 from sklearn_ann._state import LearnedStateMixin, lock_of
 from sklearn_ann._storage import GrowingArrays
@@ -31,7 +31,7 @@ from sklearn_ann._validation import validate_vectors
 
 class NeighborsBase(
     NeighborsGraphMixin,
-    KNeighborsMixin,
+    RecallMixin,
     RadiusNeighborsMixin,
     LearnedStateMixin,
     BaseEstimator,
@@ -40,8 +40,8 @@ class NeighborsBase(
     """What all nearest-neighbour estimators of this package share.
 
     A subclass says how vectors become an index and how an index is searched and
-    restored: `_build`, `_add`, `_search`, `_search_radius`, `_decode`, `_restore` and
-    `_dtype_and_shape`.
+    restored: `_build`, `_add`, `_search`, `_search_radius`, `_decode`, `_restore`,
+    `_dtype_and_shape` and `_rows_to_compare`.
     """
 
     _parameter_constraints = {

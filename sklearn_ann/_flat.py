@@ -131,5 +131,8 @@ class FlatL2Neighbors(NeighborsBase):
         n_threads = self._n_threads(len(Q) * self._index.codes.size)
         return backend.radius(Q, self._index, sqradius, with_sqdists, n_threads)
 
+    def _rows_to_compare(self, backend):
+        return self._index
+
     def _decode(self, ids):
         return self._index.X[ids]

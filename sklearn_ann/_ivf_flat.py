@@ -229,5 +229,8 @@ class IVFFlatNeighbors(IVFNeighbors):
 
     # -- looking at the index --------------------------------------------------------
 
+    def _rows_to_compare(self, backend):
+        return self._index.rows
+
     def _decode(self, ids):
         return self._index.rows.X[ids]

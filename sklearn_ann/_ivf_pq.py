@@ -24,6 +24,7 @@ from sklearn_ann._product_quantizer import (
     place_codes,
     train_codebooks,
 )
+from sklearn_ann._scalar_quantizer import build_flat_index
 from sklearn_ann._sklearn import Interval, StrOptions
 from sklearn_ann._stored_index import unpack_ivf_pq
 from sklearn_ann._typing import Memory, Metric, Mode, RandomState
@@ -374,6 +375,13 @@ class IVFPQNeighbors(IVFNeighbors):
     def _measured_vectors(self, within_radius=False):
         is_refined = self._is_stored and self.refine_factor > 1 and not within_radius
         return self._index.X if is_refined else None
+
+    def _rows_to_compare(self, backend):
+        X = self._index.X
+        return build_flat_index(X, backend, self._n_threads(X.size))
+
+    def _keeps_vectors(self):
+        return self._is_stored if self.is_trained else self.store_vectors
 
     def _decode(self, ids):
         return self._decoded_rows()[ids]

@@ -35,12 +35,17 @@ def test_exact_neighbors_are_those_of_the_oracle(rng):
     np.testing.assert_array_equal(sqdists, expected[0])
 
 
-def test_recall_counts_rows_at_equal_distances_and_none_twice():
-    X = np.array([[0.0], [1.0], [-1.0], [2.0]])
-    Q = np.zeros((1, 1))
-    for ids, expected in (([0, 1], 1), ([0, 2], 1), ([0, 3], 0.5), ([0, 0], 0.5)):
-        assert _data.recall(X, Q, np.array([ids]), [1.0]) == expected
-    assert _data.recall(X, Q, np.array([[0, -1]]), [1.0]) == 0.5
+def test_rows_that_a_peer_finds_count_once():
+    X, Q = np.array([[0.0], [1.0], [-1.0], [2.0]]), np.full((1, 1), 0.5)
+    for ids, expected in (
+        ([3, 0], [0.25, 2.25]),
+        ([0, 2], [0.25, 2.25]),
+        ([2, 2], [2.25, np.nan]),
+        ([-1, 1], [0.25, np.nan]),
+        ([-1, -1], [np.nan, np.nan]),
+    ):
+        found = _data.found_sqdists(X, Q, np.array([ids]))
+        np.testing.assert_array_equal(found, [expected])
 
 
 def test_peers_take_turns_with_the_same_queries(monkeypatch):

@@ -86,6 +86,7 @@ def attributes(X: NDArray[np.float32]) -> None:
     assert_type(index.reconstruction_error_, float)
     assert_type(index.reconstruct(3), NDArray[Any])
     assert_type(index.reconstruct(range(3)), NDArray[Any])
+    assert_type(index.score(X), float)
     # They come round.
     IVFPQNeighbors(
         init=index.cluster_centers_, max_iter=0, codebooks=index.codebooks_
@@ -98,6 +99,7 @@ def functions(index: object, X: NDArray[np.float32]) -> None:
         FlatL2Neighbors | IVFFlatNeighbors | IVFPQNeighbors,
     )
     sklearn_ann.warm_up()
+    assert_type(sklearn_ann.knn_recall(X, [[1.0, 2.0]]), float)
     assert_type(sklearn_ann.__version__, str)
     dataset = fetch_sentence_embeddings(Path("data"), download_if_missing=False)
     print(dataset.data.shape)
