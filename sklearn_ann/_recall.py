@@ -108,7 +108,9 @@ class RecallMixin(KNeighborsMixin):
         search of the indexed rows. A row counts if its distance is at most the distance
         of the true neighbour number `n_neighbors`, times ``1 + 1e-6``: see
         `knn_recall`. A grid search without `scoring` maximises this number.
-        `IVFPQNeighbors` has no `score` without ``store_vectors=True``.
+        It takes the time of an exact search on top. `IVFPQNeighbors` has no `score`
+        without ``store_vectors=True``, and encodes the vectors as `FlatL2Neighbors`
+        does, a byte a feature, each time.
 
         Parameters
         ----------
