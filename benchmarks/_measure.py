@@ -251,13 +251,14 @@ class Contender(NamedTuple):
     peer: str
     start: PeerProcess
     factor: str | None = None
-    codes: str | None = None
+    codes: str = ""
 
 
 def curve(run, subject):
     """Recall and queries/s of many settings: 1000 queries at once, two threads."""
     for case in getattr(subject, "curve_cases", subject.cases)(run):
-        contenders = {f"{x.peer} {x.codes}": x for x in subject.contenders(case)}
+        listed = subject.contenders(case)
+        contenders = {f"{x.peer} {x.codes}".rstrip(): x for x in listed}
         starts = {name: contender.start for name, contender in contenders.items()}
         with run.start(starts, case) as peers:
             tuned = {
