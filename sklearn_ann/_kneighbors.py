@@ -157,8 +157,12 @@ class KNeighborsMixin(LearnedStateMixin):
             ids[start:stop] = near_ids[is_other].reshape(-1, k)
         return distances, ids
 
-    def _from_sqdists(self, sqdists, ids, Q):
-        """Distances in the units of the metric, and row numbers, of k neighbours."""
+    def _from_sqdists(self, sqdists, ids, Q, X=None):
+        """Distances in the units of the metric, and row numbers, of k neighbours.
+
+        X are the vectors that were measured; None for those of a search.
+        """
         if self.effective_metric_ == "cosine":
-            settle_neighbors(sqdists, ids, Q, self._measured_vectors())
+            X = self._measured_vectors() if X is None else X
+            settle_neighbors(sqdists, ids, Q, X)
         return distances_from(sqdists, self.effective_metric_), ids

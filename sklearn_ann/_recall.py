@@ -13,7 +13,6 @@ from sklearn.utils.metaestimators import available_if
 from sklearn_ann._checks import check_enough_rows, check_metric, check_n_neighbors
 from sklearn_ann._interchange import Call
 from sklearn_ann._kneighbors import KNeighborsMixin
-from sklearn_ann._metrics import distances_from, settle_neighbors
 from sklearn_ann._typing import Vectors
 
 # A row is as near as another one if its distance is larger by no more than this part:
@@ -145,15 +144,9 @@ class RecallMixin(KNeighborsMixin):
         _, ids = self._search_all(Q, k, call.backend)
         true = call.backend.knn(Q, rows, k, n_threads)
         found = call.backend.refine(Q, rows.X, ids, k, n_threads)
-        return knn_recall(
-            self._true_distances(*true, Q, rows), self._true_distances(*found, Q, rows)
-        )
-
-    def _true_distances(self, sqdists, ids, Q, rows):
-        """Distances to indexed vectors, in the units of the metric."""
-        if self.effective_metric_ == "cosine":
-            settle_neighbors(sqdists, ids, Q, rows.X)
-        return distances_from(sqdists, self.effective_metric_)
+        true_distances, _ = self._from_sqdists(*true, Q, rows.X)
+        distances, _ = self._from_sqdists(*found, Q, rows.X)
+        return knn_recall(true_distances, distances)
 
     def _keeps_vectors(self):
         """Whether there are vectors, or will be after a fit, for an exact search."""

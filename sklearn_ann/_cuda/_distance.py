@@ -67,14 +67,14 @@ def sqdist(X, i, Q, j, lane):
 
 @kernel
 def measure(
-    X,         # IN   (n, d)           float
-    ids,       # IN   (n_positions,)   int32    row at each position
-    Q,         # IN   (nq, d)          float
-    starts,    # IN   (padded + 1,)    int64    see Candidates
-    counts,    # IN   (padded,)        int32    no more than there is room for
-    positions, # IN   (n_candidates,)  int32
-    rows,      # OUT  (n_candidates,)  int32
-    sqdists,   # OUT  (n_candidates,)  float64
+    X,          # IN   (n, d)           float
+    ids,        # IN   (n_positions,)   int32    row at each position
+    Q,          # IN   (nq, d)          float
+    starts,     # IN   (padded + 1,)    int64    see Candidates
+    counts,     # IN   (padded,)        int32    no more than there is room for
+    positions,  # IN   (n_candidates,)  int32
+    rows,       # OUT  (n_candidates,)  int32
+    sqdists,    # OUT  (n_candidates,)  float64
 ):
     """The rows and exact distances of the candidates of each query; one a block."""
     query, n_warps = cuda.blockIdx.x, cuda.blockDim.x // WARP

@@ -75,10 +75,11 @@ def test_a_search_of_many_queries_takes_the_host_a_moment(
     assert search()[0].shape == (NQ, K)
     times = []
     for _ in range(9):
-        start = time.perf_counter()
+        start = time.process_time()
         search()
-        times.append(1e3 * (time.perf_counter() - start))
+        times.append(1e3 * (time.process_time() - start))
     with capsys.disabled():
-        print(f" {kind}: {median(times):.1f} ms on the host")
-    # Ten are the aim, on a machine that does nothing else.
-    assert min(times) < 30
+        print(f" {kind}: {median(times):.1f} ms on the host (min {min(times):.1f})")
+    # Ten are the aim on a machine that does nothing else. Other work makes it a third
+    # more, sorting wide integers four times as much.
+    assert min(times) < 20
