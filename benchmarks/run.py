@@ -15,11 +15,13 @@ import _flat
 import _ivf_flat
 import _ivf_pq
 import _measure
+import _recall
 from _harness import log
 from _picture import draw
 from _report import RESULTS, clear, machine, replace_block, stamp, table
 
 SUBJECTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq}
+SUBJECTS["recall"] = _recall
 
 
 def _parse():
@@ -49,7 +51,7 @@ def _run_sections(subject, options):
         (getattr(module, name, None) or getattr(_measure, name))(run, module)
         note = f"{run.n_disturbed} of {run.n_rounds} rounds began on a busy machine"
         processes = [{"process": x, **about} for x, about in run.processes.items()]
-        content = "\n".join([*lines, "", table(processes)])
+        content = "\n".join([*lines, "", table(processes)] if processes else lines)
         if not options.only or options.output != RESULTS:
             report = replace_block(report, "machine", content)
         for block, rows in run.tables.items():

@@ -2,11 +2,15 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 
 from sklearn_ann import __version__
 
 DOC = Path(__file__).parent
+sys.path.insert(0, str(DOC.parent / "benchmarks"))
+
+from _report import RESULTS, read_table  # noqa: E402
 
 project = "sklearn-ann-numba"
 author = "The sklearn_ann developers"
@@ -31,6 +35,41 @@ suppress_warnings = ["myst.header"]
 # Single backticks in the docstrings are names of parameters.
 default_role = "literal"
 nitpicky = False
+
+# -- Figures of the benchmarks ---------------------------------------------------------
+
+# Pages name what was measured, so that they cannot differ from the results.
+
+
+def _figure(report, block, column, **where):
+    """A cell of a table of the results, of the only row that is meant."""
+    rows = read_table((RESULTS / f"{report}.md").read_text(encoding="utf-8"), block)
+    (row,) = [row for row in rows if where.items() <= row.items()]
+    return row[column]
+
+
+def _figures():
+    batch = {"queries": "1000", "threads": "2"}
+    for data in "sentences", "sift":
+        yield f"flat {data}", _figure("flat", "speed", "queries/s", data=data, **batch)
+    yield (
+        "single",
+        _figure("flat", "speed", "ms", data="sift", queries="1", threads="1"),
+    )
+    for name, report, data, nlist in (
+        ("lists sentences", "ivf_flat", "sentences", "50"),
+        ("lists sift", "ivf_flat", "sift", "1024"),
+        ("refined sift", "ivf_pq", "sift", "1024"),
+    ):
+        where = {"data": data, "nlist": nlist, "peer": "ours"}
+        yield name, _figure(report, "recall", "queries/s", **where)
+        yield f"{name} recall", _figure(report, "recall", "recall@10", **where)
+    for data, m in ("sift", "8"), ("sift", "16"), ("sift", "32"), ("sentences", "96"):
+        where = {"data": data, "m": m, "peer": "ours"}
+        yield f"codes {data} {m}", _figure("ivf_pq", "own_recall", "mean", **where)
+
+
+rst_prolog = "\n".join(f".. |{name}| replace:: {value}" for name, value in _figures())
 
 # -- API pages ---------------------------------------------------------------------
 

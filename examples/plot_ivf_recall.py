@@ -134,7 +134,7 @@ with TemporaryDirectory() as folder:
         ]
     )
     search = GridSearchCV(model, grid, cv=5).fit(X_train, y_train)
-    n_trained = len(list(Path(folder).rglob("output.pkl")))
+    n_trained = len(list(Path(folder).glob("**/train_centroids/*/output.pkl")))
 
 n_fits = len(search.cv_results_["params"]) * search.n_splits_ + 1
 print(f"{n_fits} fits of the pipeline, {n_trained} of k-means")

@@ -25,6 +25,7 @@ from sklearn_ann._recall import RecallMixin
 from sklearn_ann._sklearn import Interval, StrOptions, fit_context
 from sklearn_ann._state import LearnedStateMixin, lock_of
 from sklearn_ann._storage import GrowingArrays
+from sklearn_ann._summary import SummaryMixin
 from sklearn_ann._typing import Vectors
 from sklearn_ann._validation import validate_vectors
 
@@ -33,6 +34,7 @@ class NeighborsBase(
     NeighborsGraphMixin,
     RecallMixin,
     RadiusNeighborsMixin,
+    SummaryMixin,
     LearnedStateMixin,
     BaseEstimator,
     metaclass=ABCMeta,
@@ -41,7 +43,7 @@ class NeighborsBase(
 
     A subclass says how vectors become an index and how an index is searched and
     restored: `_build`, `_add`, `_search`, `_search_radius`, `_decode`, `_restore`,
-    `_dtype_and_shape` and `_rows_to_compare`.
+    and `_dtype_and_shape`.
     """
 
     _parameter_constraints = {
@@ -84,9 +86,13 @@ class NeighborsBase(
         self : object
             The fitted estimator.
         """
+        return self._fit_in_one_step(X)
+
+    def _fit_in_one_step(self, X, **more):
+        """Fit a draft, and take over what it has learned."""
         with lock_of(self):
             draft = self._empty_draft()
-            draft._fit(Call(X, draft.device))
+            draft._fit(Call(X, draft.device), **more)
             self._take_over(draft)
         return self
 
@@ -94,7 +100,9 @@ class NeighborsBase(
         X = validate_vectors(self, call.X, reset=True, copy=copy)
         self.effective_metric_ = self.metric
         self._storage = GrowingArrays()
-        self._set_index(self._build(self._vectors(X), call.backend))
+        vectors = self._vectors(X)
+        self._set_index(self._build(vectors, call.backend))
+        return vectors
 
     @fit_context
     def partial_fit(self, X: Vectors, y: object = None) -> Self:

@@ -1,4 +1,7 @@
-"""Checks of arguments that are read at search time, with scikit-learn's messages."""
+"""Checks of arguments that are read at search time, with scikit-learn's messages.
+
+At the end, of attributes that come from a file.
+"""
 
 from __future__ import annotations
 
@@ -69,6 +72,17 @@ def check_mode(mode):
         )
 
 
+def check_target_recall(target_recall):
+    """The recall to reach as a float, or None."""
+    if target_recall is None:
+        return None
+    if not isinstance(target_recall, Real):
+        raise TypeError(f"target_recall must be a number, got {type(target_recall)}.")
+    if not 0 < target_recall <= 1:
+        raise ValueError(f"Expected 0 < target_recall <= 1. Got {target_recall}")
+    return float(target_recall)
+
+
 def check_refine_factor(refine_factor, is_stored):
     """The factor as an int."""
     if not isinstance(refine_factor, Integral):
@@ -90,3 +104,21 @@ def check_nprobe(nprobe):
     if nprobe < 1:
         raise ValueError(f"Expected nprobe >= 1. Got {nprobe}")
     return int(nprobe)
+
+
+def check_positive(name, value):
+    """Refuse an attribute that is no positive integer."""
+    if not isinstance(value, Integral) or value < 1:
+        raise ValueError(f"{name} must be a positive integer.")
+
+
+def are_rows_of(n, ids):
+    """Whether an attribute is an array of numbers of n rows."""
+    is_array = isinstance(ids, np.ndarray) and ids.ndim == 1 and len(ids) > 0
+    return is_array and ids.dtype == np.int64 and ids.min() >= 0 and ids.max() < n
+
+
+def are_vectors_like(dtype, d, X):
+    """Whether an attribute is an array of finite vectors of this dtype and width."""
+    is_array = isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == d
+    return is_array and len(X) > 0 and X.dtype == dtype and bool(np.isfinite(X).all())

@@ -35,18 +35,27 @@ def choose_nlist(n):
     return 1 if n < _FEWEST_ROWS_FOR_LISTS else round(math.sqrt(n))
 
 
-def draw_training_rows(X, nlist, rng):
-    """Numbers of the rows to train on: all, or 256 a cell, drawn at random."""
+def draw_training_rows(X, nlist, rng, left_out=()):
+    """Numbers of the rows to train on: all, or 256 a cell, drawn at random.
+
+    Rows to calibrate with are `left_out` if they are at most a tenth of all: rows are
+    nearer to centroids that they were trained on than other queries are.
+    """
     n = len(X)
     if nlist > n:
         raise ValueError(
             f"n_samples={n} should be >= nlist={nlist} for training. Use a smaller "
             "nlist or nlist='auto', and with init fewer centroids, or max_iter=0."
         )
+    rows = np.arange(n)
+    if len(left_out) <= n / 10:
+        rows = np.delete(rows, left_out)
     n_most = _MOST_ROWS_PER_CELL * nlist
-    if n <= n_most:
-        return np.arange(n)
-    return np.sort(sample_without_replacement(n, n_most, random_state=rng))
+    if len(rows) <= n_most:
+        return rows
+    return rows[
+        np.sort(sample_without_replacement(len(rows), n_most, random_state=rng))
+    ]
 
 
 def warn_of_few_rows(n, nlist):

@@ -16,6 +16,7 @@ from sklearn_ann._scalar_quantizer import build_flat_index
 from sklearn_ann._sklearn import validate_parameters
 from sklearn_ann._storage import GrowingArrays
 from sklearn_ann._typing import Vectors
+from sklearn_ann._validation import validate_codebooks
 
 _METRIC_L2 = 1  # faiss.METRIC_L2
 
@@ -131,8 +132,13 @@ def _from_ivf_pq(index, X, params):
         return estimator.fit(X)
     if estimator.store_vectors:
         raise ValueError("The index holds codes only: give the vectors to store as X.")
+    if estimator.nprobe == "auto":
+        raise ValueError(
+            "nprobe='auto' is chosen by the recall of searches, and the index holds "
+            "codes only: give the vectors as X, or nprobe as a number."
+        )
     validate_parameters(estimator)
-    codebooks = estimator._given_codebooks(index.d)
+    codebooks = validate_codebooks(codebooks, index.d, estimator.m, pq.nbits)
     n_threads = count_threads(estimator.n_jobs, index.ntotal * pq.code_size)
     return estimator._adopt(
         _index_of_codes(index, estimator.init.copy(), codebooks, n_threads),
@@ -140,6 +146,12 @@ def _from_ivf_pq(index, X, params):
         effective_metric_=estimator.metric,
         n_iter_=0,
         codebooks_=codebooks,
+        nprobe_=min(estimator.nprobe, index.nlist),
+        refine_factor_=1,
+        recall_=np.nan,
+        recall_interval_=(np.nan, np.nan),
+        calibration_ids_=None,
+        calibration_queries_=None,
     )
 
 

@@ -131,7 +131,7 @@ class FlatL2Neighbors(NeighborsBase):
         n_threads = self._n_threads(len(Q) * self._index.codes.size)
         return backend.radius(Q, self._index, sqradius, with_sqdists, n_threads)
 
-    def _rows_to_compare(self, backend):
+    def _flat_index(self):
         return self._index
 
     def _decode(self, ids):

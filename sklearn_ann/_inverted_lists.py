@@ -36,6 +36,14 @@ def owners_of(lists):
     return owners
 
 
+def labels_of_rows(lists, ids):
+    """The list of each row, by the row at each position."""
+    is_filled = filled_positions(lists)
+    labels = np.empty(lists.sizes.sum(), np.int64)
+    labels[ids[is_filled]] = np.repeat(owners_of(lists), PANEL)[is_filled]
+    return labels
+
+
 def filled_positions(lists):
     """Whether there is a row, for each position of all panels."""
     n_panels = np.diff(lists.offsets)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from numbers import Integral
-from typing import Any
+from numbers import Integral, Real
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_memory
 
 from sklearn_ann._base import NeighborsBase
+from sklearn_ann._calibrated import CalibratedMixin
 from sklearn_ann._coarse_quantizer import (
     choose_nlist,
     draw_start,
@@ -19,9 +20,12 @@ from sklearn_ann._coarse_quantizer import (
     train_centroids,
     warn_of_few_rows,
 )
+from sklearn_ann._interchange import Call
 from sklearn_ann._inverted_lists import imbalance
+from sklearn_ann._recall import digest, exact_knn
 from sklearn_ann._scalar_quantizer import build_flat_index
-from sklearn_ann._sklearn import HasMethods, Interval, StrOptions
+from sklearn_ann._sklearn import HasMethods, Interval, StrOptions, fit_context
+from sklearn_ann._typing import Vectors
 from sklearn_ann._validation import validate_init
 from sklearn_ann._warnings import warn_caller
 from sklearn_ann.exceptions import OutgrownListsWarning
@@ -31,7 +35,7 @@ from sklearn_ann.exceptions import OutgrownListsWarning
 _OUTGROWN = 4
 
 
-class IVFNeighbors(NeighborsBase):
+class IVFNeighbors(CalibratedMixin, NeighborsBase):
     """Lists of the cells of k-means, some of which are searched.
 
     A subclass says how a list stores its rows: `_fill`, `_add`, `_search`,
@@ -41,7 +45,8 @@ class IVFNeighbors(NeighborsBase):
     _parameter_constraints = {
         **NeighborsBase._parameter_constraints,
         "nlist": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
-        "nprobe": [Interval(Integral, 1, None, closed="left")],
+        "nprobe": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "target_recall": [Interval(Real, 0, 1, closed="right")],
         "init": ["array-like", None],
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
@@ -57,7 +62,51 @@ class IVFNeighbors(NeighborsBase):
 
     # -- fitting ---------------------------------------------------------------------
 
+    @fit_context
+    def fit(
+        self,
+        X: Vectors,
+        y: object = None,
+        *,
+        calibration_queries: Vectors | None = None,
+    ) -> Self:
+        """Build the index, and measure the recall of its searches.
+
+        A fit that fails, or is interrupted, leaves the estimator as it was. Searches in
+        other threads see the old index until the new one is complete.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features)
+            Vectors to search. float32 and float64 keep their dtype; float16, integers
+            of up to 16 bits and booleans become float32, which holds them exactly,
+            other numbers float64. A C-contiguous array of float32 or float64 is kept by
+            reference: do not change it while the estimator is in use. An array on a GPU
+            is copied to the host, where the index is.
+        y : None
+            Ignored; here for the scikit-learn API.
+        calibration_queries : array-like of shape (n_queries, n_features), default=None
+            Queries like the ones to come, which are not indexed: some hundreds, or a
+            few thousands. If None, rows of X that are drawn at random, 1000 at most;
+            none is its own neighbour.
+
+        Returns
+        -------
+        self : object
+            The fitted estimator.
+        """
+        return self._fit_in_one_step(X, calibration_queries=calibration_queries)
+
+    def _fit(self, call, copy=False, calibration_queries=None):
+        X = super()._fit(call, copy)
+        queries = Call(calibration_queries, self.device).X
+        if queries is not None:
+            self._take_calibration(queries)
+        self._calibrate(X, self.target_recall, self.n_neighbors, call.backend)
+        return X
+
     def _build(self, X, backend):
+        self._draw_calibration(len(X))
         centroids, self.n_iter_ = self._train(X, backend)
         return self._fill(X, backend, centroids)
 
@@ -70,7 +119,7 @@ class IVFNeighbors(NeighborsBase):
         if start is not None and self.max_iter == 0:
             return start, 0
         rng = check_random_state(self.random_state)
-        rows = draw_training_rows(X, nlist, rng)
+        rows = draw_training_rows(X, nlist, rng, self.calibration_ids_)
         if self.max_iter > 0:
             warn_of_few_rows(len(X), nlist)
         if start is None:
@@ -163,6 +212,20 @@ class IVFNeighbors(NeighborsBase):
             sqdists[short], probes[short] = further, more
             short = short[np.where(more >= 0, sizes[more], 0).sum(axis=1) < k]
         return sqdists, probes
+
+    def _exact_knn(self, Q, X, k, backend):
+        if self.memory is None:
+            return super()._exact_knn(Q, X, k, backend)
+        # Estimators that differ in the number of lists, or of those to probe, compare
+        # with the same answer.
+        find = check_memory(self.memory).cache(
+            exact_knn, ignore=["Q", "X", "index", "backend", "n_threads"]
+        )
+        n_threads = self._n_threads(len(Q) * X.size)
+        key = digest(Q), digest(X)
+        found = find(Q, X, k, self._flat_index(), backend, n_threads, key)
+        # A cache may return memory maps.
+        return tuple(map(np.array, found))
 
     # -- looking at the index --------------------------------------------------------
 

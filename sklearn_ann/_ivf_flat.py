@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 from numpy.typing import ArrayLike
 
+from sklearn_ann._calibration import Candidates, is_enough, options_that_reach
 from sklearn_ann._checks import check_nprobe
-from sklearn_ann._inverted_lists import empty_lists, extend_lists
+from sklearn_ann._inverted_lists import empty_lists, extend_lists, labels_of_rows
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import IVFFlatIndex, read_only_index
 from sklearn_ann._scalar_quantizer import empty_flat_index, place_rows
@@ -33,11 +35,17 @@ class IVFFlatNeighbors(IVFNeighbors):
         recall lower, and training slower; Faiss's rule is 4 to 16 times the square root
         of the number of rows. 'auto' is that square root, or 1 for fewer than 10,000
         rows, where a flat search takes no longer; with `init`, the number of its rows.
-    nprobe : int, default=8
+    nprobe : int or 'auto', default='auto'
         Lists to search for each query. Time and recall grow with it; from `nlist_` on
-        everything is searched and the answer is exact. A query whose lists hold fewer
+        everything is searched and the answer is exact. 'auto' is `nprobe_`, the
+        smallest number that reaches `target_recall`. A query whose lists hold fewer
         rows than it wants neighbours searches further lists until it has enough. Read
         at search time.
+    target_recall : float, default=0.95
+        The share of the true neighbours that a search finds with ``nprobe="auto"``, on
+        average over queries like those of the calibration; a single query may find
+        fewer. It promises nothing for queries of another kind: calibrate with your own,
+        see `fit`. A higher target takes longer, and 1 is exact.
     init : array-like of shape (nlist, n_features), default=None
         Centroids that k-means starts from. With ``max_iter=0`` they are used as they
         are, and nothing is trained: so are `cluster_centers_` of another estimator, for
@@ -61,8 +69,9 @@ class IVFFlatNeighbors(IVFNeighbors):
         Draws the rows that k-means is trained on, 256 for each list, and those that it
         starts from. An int gives the same lists each time.
     memory : str, object with the joblib.Memory interface, or None, default=None
-        Where to keep centroids: a grid over `nprobe` then trains k-means once for each
-        fold and `nlist`. Needs an int as `random_state`, or nothing is found again.
+        Where to keep centroids, and the exact answers that recall is measured with: a
+        grid over `nprobe` then trains k-means once for each fold and `nlist`. Needs an
+        int as `random_state`, or nothing is found again.
     device : {'cpu', 'cuda', 'cuda:N', None}, default=None
         Where to fit and search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda'),
         which is experimental. None is where X is: an array on a GPU is searched there,
@@ -78,6 +87,17 @@ class IVFFlatNeighbors(IVFNeighbors):
     ----------
     nlist_ : int
         Number of lists.
+    nprobe_ : int
+        Lists that were searched for each query in the calibration: the smallest number
+        that reaches `target_recall`, or `nprobe`.
+    recall_ : float
+        The recall of the calibration queries with `nprobe_` lists.
+    recall_interval_ : tuple of two floats
+        An interval that holds the recall of all such queries 95 % of the time.
+    calibration_ids_ : ndarray of shape (n_queries,), int64, or None
+        The rows that were drawn as calibration queries; None if they were given.
+    calibration_queries_ : ndarray of shape (n_queries, n_features), or None
+        The calibration queries that were given.
     cluster_centers_ : ndarray of shape (nlist_, n_features_in_)
         Centroids of the lists. For 'cosine' those of the normalised vectors, which have
         one feature more (of zero vectors).
@@ -117,9 +137,10 @@ class IVFFlatNeighbors(IVFNeighbors):
     vectors, which are kept by reference if they need no conversion, plus one byte a
     feature and 16 bytes a vector, and room for up to 63 vectors in each list.
 
-    `partial_fit` adds rows to the lists of the first fit, without training. When the
-    data drifts away from what the lists were trained on, they become unequal
-    (`imbalance_factor_`) and a new `fit` pays.
+    `partial_fit` adds rows to the lists of the first fit, without training, and keeps
+    `nprobe_` and `recall_`: `retune` measures them again. When the data drifts away
+    from what the lists were trained on, they become unequal (`imbalance_factor_`) and a
+    new `fit` pays.
 
     Inverted files go back to Sivic and Zisserman, "Video Google" (2003); lists of
     k-means cells with residual codes are those of Jegou, Douze and Schmid, "Product
@@ -145,7 +166,8 @@ class IVFFlatNeighbors(IVFNeighbors):
         n_neighbors: int = 5,
         *,
         nlist: int | Literal["auto"] = "auto",
-        nprobe: int = 8,
+        nprobe: int | Literal["auto"] = "auto",
+        target_recall: float = 0.95,
         init: ArrayLike | None = None,
         radius: float = 1.0,
         metric: Metric = "euclidean",
@@ -160,6 +182,7 @@ class IVFFlatNeighbors(IVFNeighbors):
         self.n_neighbors = n_neighbors
         self.nlist = nlist
         self.nprobe = nprobe
+        self.target_recall = target_recall
         self.init = init
         self.radius = radius
         self.metric = metric
@@ -204,8 +227,10 @@ class IVFFlatNeighbors(IVFNeighbors):
     # -- searching -------------------------------------------------------------------
 
     def _search(self, Q, k, backend):
-        index = self._index
-        nprobe = check_nprobe(self.nprobe)
+        return self._search_lists(Q, k, self._nprobe(), backend)
+
+    def _search_lists(self, Q, k, nprobe, backend, n_own=0):
+        index, k = self._index, k + n_own
         n_threads = self._n_threads_for(len(Q), nprobe)
         if nprobe >= self.nlist_:
             return backend.knn(Q, index.rows, k, n_threads)
@@ -214,7 +239,7 @@ class IVFFlatNeighbors(IVFNeighbors):
 
     def _search_radius(self, Q, sqradius, with_sqdists, backend):
         index = self._index
-        nprobe = check_nprobe(self.nprobe)
+        nprobe = self._nprobe()
         n_threads = self._n_threads_for(len(Q), nprobe)
         if nprobe >= self.nlist_:
             return backend.radius(Q, index.rows, sqradius, with_sqdists, n_threads)
@@ -227,10 +252,34 @@ class IVFFlatNeighbors(IVFNeighbors):
         share = min(1.0, nprobe / self.nlist_)
         return self._n_threads(int(nq * self._index.rows.codes.size * share))
 
+    # -- calibration -----------------------------------------------------------------
+
+    def _choose(self, truth, X, target_recall, backend):
+        if self.nprobe != "auto":
+            self.nprobe_ = min(check_nprobe(self.nprobe), self.nlist_)
+            return
+        # A search of lists is exact: it finds the true neighbours that it sees.
+        nprobes = self._nprobes_to_see(truth, self._labels(), backend)
+        candidates = Candidates(nprobes, np.ones(nprobes.shape, bool))
+        n, k = nprobes.shape
+        options = options_that_reach(
+            lambda recall: is_enough(recall, n, target_recall),
+            candidates,
+            (1,),
+            k,
+            1,
+            self.nlist_,
+        )
+        # A search of all lists is exact, whatever can be promised.
+        self.nprobe_ = options[0][0] if options else self.nlist_
+
     # -- looking at the index --------------------------------------------------------
 
-    def _rows_to_compare(self, backend):
+    def _flat_index(self):
         return self._index.rows
+
+    def _labels(self):
+        return labels_of_rows(self._index.lists, self._index.rows.ids)
 
     def _decode(self, ids):
         return self._index.rows.X[ids]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Literal
 
 import numpy as np
@@ -11,20 +11,18 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_memory
 
 from sklearn_ann._backend import get_backend
-from sklearn_ann._checks import check_nprobe, check_refine_factor
+from sklearn_ann._inverted_lists import labels_of_rows
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import CODEWORDS
 from sklearn_ann._product_quantizer import (
     DecodedRows,
-    check_codebooks,
-    check_m,
     choose_parts,
     draw_residuals,
     empty_pq_index,
     place_codes,
     train_codebooks,
 )
-from sklearn_ann._scalar_quantizer import build_flat_index
+from sklearn_ann._refined import RefinedMixin
 from sklearn_ann._sklearn import Interval, StrOptions
 from sklearn_ann._stored_index import unpack_ivf_pq
 from sklearn_ann._typing import Memory, Metric, Mode, RandomState
@@ -34,7 +32,7 @@ from sklearn_ann._validation import validate_codebooks
 _ERROR_SAMPLE = 8192
 
 
-class IVFPQNeighbors(IVFNeighbors):
+class IVFPQNeighbors(RefinedMixin, IVFNeighbors):
     """Approximate nearest neighbours among compressed rows in inverted lists.
 
     As in `IVFFlatNeighbors`, k-means cuts space into `nlist` cells and a query looks
@@ -51,10 +49,17 @@ class IVFPQNeighbors(IVFNeighbors):
     nlist : int or 'auto', default='auto'
         Number of lists; see `IVFFlatNeighbors`. With `init`, 'auto' is the number of
         its rows.
-    nprobe : int, default=8
+    nprobe : int or 'auto', default='auto'
         Lists to search for each query. Time and recall grow with it, up to the recall
-        that the codes allow. A query whose lists hold fewer rows than it wants
-        neighbours searches further lists until it has enough. Read at search time.
+        that the codes allow. 'auto' is `nprobe_`, see `target_recall`. A query whose
+        lists hold fewer rows than it wants neighbours searches further lists until it
+        has enough. Read at search time.
+    target_recall : float, default=None
+        The share of the true neighbours that a search finds with ``nprobe="auto"``, on
+        average over queries like those of the calibration; see `IVFFlatNeighbors`. A
+        target that the codes cannot reach is a warning. None asks for the recall of a
+        search of all lists, less 0.01 at most, and for 0.95 where `refine_factor` is
+        chosen, too: codes alone are the limit.
     init : array-like of shape (nlist, n_features), default=None
         Centroids that k-means starts from. With ``max_iter=0`` they are used as they
         are, and nothing is trained: so are `cluster_centers_` of another estimator, for
@@ -74,13 +79,15 @@ class IVFPQNeighbors(IVFNeighbors):
         another estimator. They are used as they are, in float32, and not trained;
         features past the last must be 0. With ``m="auto"`` their number of parts is
         taken. None trains them.
-    refine_factor : int, default=1
+    refine_factor : int or 'auto', default='auto'
         Neighbours found with the codes, as a multiple of `n_neighbors`, that are
         measured again with the stored vectors; the nearest of them are returned with
-        exact distances. 1 does without. Read at search time.
+        exact distances. 1 does without. 'auto' is `refine_factor_`, which is chosen
+        together with `nprobe_`, or 1 without stored vectors. Read at search time.
     store_vectors : bool, default=False
         Whether to keep the vectors too, by reference if they need no conversion:
-        `refine_factor` needs them. A memory map stays on disk.
+        refining needs them, and `score`, `retune` and `recall_curve`. A memory map
+        stays on disk.
     radius : float, default=1.0
         Radius of `radius_neighbors`, in the units of `metric`: rows of the probed lists
         whose reconstruction is within it. Read at search time.
@@ -98,8 +105,9 @@ class IVFPQNeighbors(IVFNeighbors):
         Draws the rows that k-means is trained on and those that it starts from. An int
         gives the same index each time.
     memory : str, object with the joblib.Memory interface, or None, default=None
-        Where to keep centroids and codewords: a grid over `nprobe` or `refine_factor`
-        then trains once for each fold. Needs an int as `random_state`.
+        Where to keep centroids, codewords and the exact answers that recall is measured
+        with: a grid over `nprobe` or `refine_factor` then trains once for each fold.
+        Needs an int as `random_state`.
     device : {'cpu', 'cuda', 'cuda:N', None}, default=None
         Where to fit and search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda'),
         which is experimental. None is where X is: an array on a GPU is searched there,
@@ -119,6 +127,22 @@ class IVFPQNeighbors(IVFNeighbors):
         Number of parts.
     codebooks_ : ndarray of shape (m_, n_codewords, n_part_features), float32
         Codewords of each part; features past the last are 0.
+    nprobe_ : int
+        Lists that were searched for each query in the calibration: the smallest number
+        that reaches `target_recall`, or `nprobe`.
+    refine_factor_ : int
+        The factor of the calibration: chosen with `nprobe_` so that a search takes the
+        least time, or `refine_factor`.
+    recall_ : float
+        The recall of the calibration queries with `nprobe_` and `refine_factor_`,
+        measured in `fit` with the vectors, stored or not. NaN if `from_faiss` has taken
+        over codes.
+    recall_interval_ : tuple of two floats
+        An interval that holds the recall of all such queries 95 % of the time.
+    calibration_ids_ : ndarray of shape (n_queries,), int64, or None
+        The rows that were drawn as calibration queries; None if they were given.
+    calibration_queries_ : ndarray of shape (n_queries, n_features), or None
+        The calibration queries that were given.
     reconstruction_error_ : float
         Mean squared distance of a fitted row and its reconstruction, over 8192 rows
         at most. Not there if `from_faiss` has taken over codes.
@@ -188,10 +212,14 @@ class IVFPQNeighbors(IVFNeighbors):
 
     _parameter_constraints = {
         **IVFNeighbors._parameter_constraints,
+        "target_recall": [Interval(Real, 0, 1, closed="right"), None],
         "m": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "nbits": [Interval(Integral, 4, 8, closed="both")],
         "codebooks": ["array-like", None],
-        "refine_factor": [Interval(Integral, 1, None, closed="left")],
+        "refine_factor": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "store_vectors": ["boolean"],
     }
 
@@ -209,12 +237,13 @@ class IVFPQNeighbors(IVFNeighbors):
         n_neighbors: int = 5,
         *,
         nlist: int | Literal["auto"] = "auto",
-        nprobe: int = 8,
+        nprobe: int | Literal["auto"] = "auto",
+        target_recall: float | None = None,
         init: ArrayLike | None = None,
         m: int | Literal["auto"] = "auto",
         nbits: int = 8,
         codebooks: ArrayLike | None = None,
-        refine_factor: int = 1,
+        refine_factor: int | Literal["auto"] = "auto",
         store_vectors: bool = False,
         radius: float = 1.0,
         metric: Metric = "euclidean",
@@ -229,6 +258,7 @@ class IVFPQNeighbors(IVFNeighbors):
         self.n_neighbors = n_neighbors
         self.nlist = nlist
         self.nprobe = nprobe
+        self.target_recall = target_recall
         self.init = init
         self.m = m
         self.nbits = nbits
@@ -250,7 +280,9 @@ class IVFPQNeighbors(IVFNeighbors):
     def _build(self, X, backend):
         if self.codebooks is not None:
             # Before k-means: codebooks that do not fit are an error at once.
-            self.codebooks_ = self._given_codebooks(X.shape[1])
+            self.codebooks_ = validate_codebooks(
+                self.codebooks, X.shape[1], self.m, int(self.nbits)
+            )
         return super()._build(X, backend)
 
     def _fill(self, X, backend, centroids):
@@ -272,14 +304,6 @@ class IVFPQNeighbors(IVFNeighbors):
 
     def _restore(self, stored):
         return unpack_ivf_pq(stored, vars(self).get("codebooks_"))
-
-    def _given_codebooks(self, d):
-        """The parameter `codebooks`, which must fit d features and the others."""
-        codebooks = validate_codebooks(self.codebooks)
-        nbits = int(self.nbits)
-        check_m(codebooks, d, self.m, nbits)
-        check_codebooks(codebooks, d, nbits)
-        return codebooks
 
     def _train_codebooks(self, X, labels, centroids, backend):
         """Codebooks for the residuals of X."""
@@ -331,12 +355,12 @@ class IVFPQNeighbors(IVFNeighbors):
     # -- searching -------------------------------------------------------------------
 
     def _search(self, Q, k, backend):
-        index = self._index
-        factor = check_refine_factor(self.refine_factor, self._is_stored)
-        n_candidates = k
-        if factor > 1:
-            n_candidates = min(factor * k, int(index.lists.sizes.sum()))
-        nprobe = min(check_nprobe(self.nprobe), self.nlist_)
+        return self._search_lists(Q, k, self._nprobe(), backend)
+
+    def _search_lists(self, Q, k, nprobe, backend, n_own=0):
+        index, factor = self._index, self._refine_factor()
+        n_candidates = min(factor * k + n_own, self.n_samples_fit_)
+        k, nprobe = k + n_own, min(nprobe, self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
         probe_sqdists, probes = self._probe(
             index, Q, nprobe, n_candidates, backend, n_threads
@@ -350,7 +374,7 @@ class IVFPQNeighbors(IVFNeighbors):
 
     def _search_radius(self, Q, sqradius, with_sqdists, backend):
         index = self._index
-        nprobe = min(check_nprobe(self.nprobe), self.nlist_)
+        nprobe = min(self._nprobe(), self.nlist_)
         n_threads = self._n_threads_for(len(Q), nprobe)
         _, probes = self._probe(index, Q, nprobe, 0, backend, n_threads)
         return backend.radius_ivf_pq(
@@ -365,23 +389,8 @@ class IVFPQNeighbors(IVFNeighbors):
 
     # -- looking at the index --------------------------------------------------------
 
-    @property
-    def _is_stored(self):
-        return len(self._index.X) > 0
-
-    def _indexed_vectors(self):
-        return self._index.X if self._is_stored else self._decoded_rows()
-
-    def _measured_vectors(self, within_radius=False):
-        is_refined = self._is_stored and self.refine_factor > 1 and not within_radius
-        return self._index.X if is_refined else None
-
-    def _rows_to_compare(self, backend):
-        X = self._index.X
-        return build_flat_index(X, backend, self._n_threads(X.size))
-
-    def _keeps_vectors(self):
-        return self._is_stored if self.is_trained else self.store_vectors
+    def _labels(self):
+        return labels_of_rows(self._index.lists, self._index.ids)
 
     def _decode(self, ids):
         return self._decoded_rows()[ids]

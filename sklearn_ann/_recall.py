@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -13,11 +14,16 @@ from sklearn.utils.metaestimators import available_if
 from sklearn_ann._checks import check_enough_rows, check_metric, check_n_neighbors
 from sklearn_ann._interchange import Call
 from sklearn_ann._kneighbors import KNeighborsMixin
+from sklearn_ann._scalar_quantizer import build_flat_index
 from sklearn_ann._typing import Vectors
 
 # A row is as near as another one if its distance is larger by no more than this part:
 # distances in float32 differ by less.
 _TOLERANCE = 1e-6
+
+# Bytes of the codes of the rows that are encoded at a time for an exact search: a
+# million of 256 features at once, and little beside vectors that fill the memory.
+_BLOCK_BYTES = 2**28
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -64,9 +70,38 @@ def knn_recall(true_distances: ArrayLike, distances: ArrayLike) -> float:
         )
     if np.isnan(true).any():
         raise ValueError("true_distances contains NaN.")
-    farthest = true.max(axis=1, keepdims=True)
-    n_hits = (found <= farthest * (1 + _TOLERANCE)).sum(axis=1)
+    n_hits = are_hits(true, found).sum(axis=1)
     return float(np.minimum(n_hits, true.shape[1]).sum() / true.size)
+
+
+def are_hits(true_distances, distances):
+    """Whether rows are as near as the farthest of the true neighbours."""
+    farthest = true_distances.max(axis=1, keepdims=True)
+    return distances <= farthest * (1 + _TOLERANCE)
+
+
+def exact_knn(Q, X, k, index, backend, n_threads, key=None):
+    """The k nearest rows of X: squared distances and ids, (n, k) each.
+
+    `index` is the FlatIndex of X. If it is None, rows are encoded some at a time and
+    then forgotten. `key` is what a cache knows the answer by.
+    """
+    if index is not None:
+        return backend.knn(Q, index, k, n_threads)
+    n, d = X.shape
+    n_most = max(k, _BLOCK_BYTES // d)
+    sqdists, ids = np.empty((len(Q), 0)), np.empty((len(Q), 0), np.int64)
+    for start in range(0, n, n_most):
+        block = X[start : start + n_most]
+        index = build_flat_index(block, backend, n_threads)
+        near, near_ids = backend.knn(Q, index, min(k, len(block)), n_threads)
+        # Rows before it stay before those at the same distance: their ids are smaller.
+        sqdists = np.concatenate([sqdists, near], axis=1)
+        ids = np.concatenate([ids, near_ids + start], axis=1)
+        order = np.argsort(sqdists, axis=1, kind="stable")[:, :k]
+        sqdists = np.take_along_axis(sqdists, order, axis=1)
+        ids = np.take_along_axis(ids, order, axis=1)
+    return sqdists, ids
 
 
 def _as_distances(distances, name):
@@ -81,25 +116,31 @@ def _as_distances(distances, name):
     return distances
 
 
-def _can_score(estimator):
+def digest(X):
+    """What vectors are known by, faster than joblib's hash of them."""
+    X = np.ascontiguousarray(X)
+    return X.shape, X.dtype.str, hashlib.sha256(X).hexdigest()
+
+
+def _are_vectors_kept(estimator):
     if estimator._keeps_vectors():
         return True
     raise AttributeError(
-        "score compares the answers with an exact search of the vectors, which are not "
-        "stored. Fit with store_vectors=True, or pass distances that you have measured "
-        "to knn_recall."
+        "It compares answers with an exact search of the vectors, which are not "
+        "stored. Fit with store_vectors=True. Or read recall_: fit measures it, with "
+        "your own queries if you give them as calibration_queries."
     )
 
 
-def _if_it_can_score(method: _Method) -> _Method:
+def if_vectors_are_kept(method: _Method) -> _Method:
     """Typed, unlike scikit-learn's decorator: the method keeps its signature."""
-    return available_if(_can_score)(method)
+    return available_if(_are_vectors_kept)(method)
 
 
 class RecallMixin(KNeighborsMixin):
     """How good the answers are."""
 
-    @_if_it_can_score
+    @if_vectors_are_kept
     def score(self, X: Vectors, y: object = None) -> float:
         """Compute the recall of the search: higher is better, and no labels are needed.
 
@@ -107,9 +148,9 @@ class RecallMixin(KNeighborsMixin):
         search of the indexed rows. A row counts if its distance is at most the distance
         of the true neighbour number `n_neighbors`, times ``1 + 1e-6``: see
         `knn_recall`. A grid search without `scoring` maximises this number.
-        It takes the time of an exact search on top. `IVFPQNeighbors` has no `score`
-        without ``store_vectors=True``, and encodes the vectors as `FlatL2Neighbors`
-        does, a byte a feature, each time.
+        It takes the time of an exact search on top. `IVFPQNeighbors` has it with
+        ``store_vectors=True`` only, and encodes the vectors as `FlatL2Neighbors` does,
+        a byte a feature, each time.
 
         Parameters
         ----------
@@ -139,19 +180,23 @@ class RecallMixin(KNeighborsMixin):
         check_metric(self.metric)
         Q = self._as_queries(call.X)
         check_enough_rows(k, self.n_samples_fit_, len(Q))
-        rows = self._rows_to_compare(call.backend)
-        n_threads = self._n_threads(len(Q) * rows.codes.size)
-        _, ids = self._search_all(Q, k, call.backend)
-        true = call.backend.knn(Q, rows, k, n_threads)
-        found = call.backend.refine(Q, rows.X, ids, k, n_threads)
-        true_distances, _ = self._from_sqdists(*true, Q, rows.X)
-        distances, _ = self._from_sqdists(*found, Q, rows.X)
+        X, backend = self._indexed_vectors(), call.backend
+        _, ids = self._search_all(Q, k, backend)
+        true = self._exact_knn(Q, X, k, backend)
+        found = backend.refine(Q, X, ids, k, self._n_threads(Q.size * k))
+        true_distances, _ = self._from_sqdists(*true, Q, X)
+        distances, _ = self._from_sqdists(*found, Q, X)
         return knn_recall(true_distances, distances)
+
+    def _exact_knn(self, Q, X, k, backend):
+        """Squared distances to the k nearest indexed vectors, which are X, and ids."""
+        n_threads = self._n_threads(len(Q) * X.size)
+        return exact_knn(Q, X, k, self._flat_index(), backend, n_threads)
 
     def _keeps_vectors(self):
         """Whether there are vectors, or will be after a fit, for an exact search."""
         return True
 
     @abstractmethod
-    def _rows_to_compare(self, backend):
-        """The indexed vectors as a FlatIndex, for an exact search."""
+    def _flat_index(self):
+        """The indexed vectors as a FlatIndex; None if there is no such part."""

@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 # nested estimators may be skipped. Without it a fit takes parameters of any kind.
 from sklearn.base import _fit_context
 
+# An ImportError that says what to install. Without it a display cannot be drawn.
+from sklearn.utils._optional_dependencies import check_matplotlib_support
+
 # What `_parameter_constraints` of an estimator are made of, an attribute that
 # `_fit_context` and `check_estimator` read. Without them no estimator can be imported.
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -20,6 +23,7 @@ __all__ = [
     "HasMethods",
     "Interval",
     "StrOptions",
+    "check_matplotlib_support",
     "fit_context",
     "validate_parameters",
 ]

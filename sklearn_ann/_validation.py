@@ -8,6 +8,7 @@ from sklearn.utils.validation import check_array, validate_data
 
 from sklearn_ann._interchange import as_host_array
 from sklearn_ann._metrics import vectors_to_index
+from sklearn_ann._product_quantizer import check_codebooks, check_m
 
 
 def validate_vectors(estimator, X, *, reset, copy=False):
@@ -65,10 +66,13 @@ def validate_init(init, X, metric):
     return centroids if is_indexed else vectors_to_index(centroids, metric)
 
 
-def validate_codebooks(codebooks):
-    """A copy of given codebooks as a finite array of three dimensions, float32."""
+def validate_codebooks(codebooks, d, m, nbits):
+    """A copy of given codebooks, float32, for d features and these parameters."""
     shape = "(m, n_codewords, n_part_features)"
-    return _copy_of_array(codebooks, np.float32, "codebooks", shape)
+    codebooks = _copy_of_array(codebooks, np.float32, "codebooks", shape)
+    check_m(codebooks, d, m, nbits)
+    check_codebooks(codebooks, d, nbits)
+    return codebooks
 
 
 def _copy_of_array(array, dtype, name, shape):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["FewTrainingRowsWarning", "OutgrownListsWarning"]
+__all__ = [
+    "FewTrainingRowsWarning",
+    "OutgrownListsWarning",
+    "TargetRecallWarning",
+]
 
 
 class FewTrainingRowsWarning(UserWarning):
@@ -17,4 +21,11 @@ class OutgrownListsWarning(UserWarning):
 
     The index works, and finds what it would find otherwise or more. Its searches take
     longer.
+    """
+
+
+class TargetRecallWarning(UserWarning):
+    """No search with these parameters reaches the recall that was asked for.
+
+    The index works, and finds what its codes allow: `recall_`.
     """

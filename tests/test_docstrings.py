@@ -34,14 +34,15 @@ CODES = {
     "YD01",  # no Yields
 }
 
-ESTIMATORS = [value for value in vars(sklearn_ann).values() if inspect.isclass(value)]
+CLASSES = [value for value in vars(sklearn_ann).values() if inspect.isclass(value)]
+ESTIMATORS = [cls for cls in CLASSES if hasattr(cls, "fit")]
 
 
 def names():
-    for estimator in ESTIMATORS:
-        name = f"sklearn_ann.{estimator.__name__}"
+    for cls in CLASSES:
+        name = f"sklearn_ann.{cls.__name__}"
         yield name
-        for member, function in inspect.getmembers(estimator, inspect.isfunction):
+        for member, function in inspect.getmembers(cls, inspect.isroutine):
             if not member.startswith("_") and is_ours(function):
                 yield f"{name}.{member}"
     for name, value in vars(sklearn_ann).items():

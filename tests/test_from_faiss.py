@@ -220,6 +220,17 @@ def test_codes_that_are_taken_over_are_those_of_a_fit(m, nbits, X, Q):
         assert_array_equal(found, wanted)
 
 
+def test_recall_is_measured_where_there_are_vectors(X, Q):
+    index = make_pq(X, 6, 8)
+    index.nprobe = 7
+    codes = from_faiss(index)
+    assert (codes.nprobe_, codes.refine_factor_) == (7, 1)
+    assert np.isnan(codes.recall_)
+    assert codes.summary().splitlines()[-1].split() == ["recall_:", "not", "measured"]
+    vectors = from_faiss(index, X, target_recall=0.9, store_vectors=True, nprobe="auto")
+    assert vectors.recall_ >= 0.9
+
+
 def test_parameters_are_checked_when_codes_are_taken_over(X):
     index = make_pq(X, 6, 4)
     for name, value in {"nprobe": 0, "n_jobs": "all", "verbose": "no"}.items():
@@ -247,6 +258,8 @@ def test_codes_that_cannot_be_searched_are_refused(X):
     index = make_pq(X, 6, 4)
     with pytest.raises(ValueError, match="give the vectors to store as X"):
         from_faiss(index, store_vectors=True)
+    with pytest.raises(ValueError, match="give the vectors as X, or nprobe"):
+        from_faiss(index, nprobe="auto")
     for name in ("nlist", "m", "nbits", "init", "codebooks", "max_iter"):
         with pytest.raises(TypeError, match=f"{name} comes from the index"):
             from_faiss(index, **{name: 4})

@@ -179,6 +179,7 @@ def test_lists_of_candidates_limit_the_queries_of_a_block(rng, monkeypatch):
     monkeypatch.setattr(_ivf_pq, "_scan_block", spy)
     X = rng.standard_normal((2500, 4)).astype(np.float32)
     index = make(nlist=2, nprobe=2, m=1).fit(X)
+    n_queries.clear()
     index.kneighbors(X, 2)
     assert (len(n_queries), sum(n_queries)) == (2, 2500)
     n_queries.clear()
@@ -236,7 +237,9 @@ def test_refining_raises_the_recall_and_measures_exactly(rng):
 
 def test_refining_without_vectors_is_an_error(rng):
     X = rng.standard_normal((300, 4))
-    index = make(nlist=2, m=2, refine_factor=2).fit(X)
+    with pytest.raises(ValueError, match="store_vectors=True"):
+        make(nlist=2, m=2, refine_factor=2).fit(X)
+    index = make(nlist=2, m=2).fit(X).set_params(refine_factor=2)
     with pytest.raises(ValueError, match="store_vectors=True"):
         index.kneighbors(X[:1])
     assert len(index.set_params(refine_factor=1).kneighbors(X[:1])[0]) == 1
@@ -345,7 +348,8 @@ def test_radius_neighbors_are_the_reconstructions_within_it(rng):
 @pytest.mark.parametrize("store_vectors", [False, True])
 def test_added_rows_are_found_like_fitted_ones(store_vectors, rng):
     X = rng.standard_normal((900, 6)).astype(np.float32)
-    index = make(nlist=6, nprobe=2, m=3, store_vectors=store_vectors).fit(X[:500])
+    index = make(nlist=6, nprobe=2, m=3, store_vectors=store_vectors)
+    index.set_params(refine_factor=1).fit(X[:500])
     for at in (500, 501, 600):
         index.partial_fit(X[at : {500: 501, 501: 600, 600: 900}[at]])
     assert (index.ntotal, index.list_sizes_.sum()) == (900, 900)

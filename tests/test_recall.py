@@ -21,7 +21,7 @@ CODES = {**LISTS, "m": 2, "nbits": 4, "store_vectors": True}
 ESTIMATORS = [
     FlatL2Neighbors(5),
     IVFFlatNeighbors(5, **LISTS),
-    IVFPQNeighbors(5, **CODES),
+    IVFPQNeighbors(5, **CODES, refine_factor=1),
     IVFPQNeighbors(5, **CODES, refine_factor=3),
 ]
 

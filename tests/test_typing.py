@@ -15,14 +15,14 @@ EACH_ESTIMATOR = pytest.mark.parametrize("estimator", ESTIMATORS)
 
 
 def public_functions():
-    for estimator in ESTIMATORS:
-        yield pytest.param(estimator.__init__, id=estimator.__name__)
-        for name, member in inspect.getmembers(estimator):
+    for cls in test_docstrings.CLASSES:
+        yield pytest.param(cls.__init__, id=cls.__name__)
+        for name, member in inspect.getmembers(cls):
             function = member.fget if isinstance(member, property) else member
-            if name.startswith("_") or not inspect.isfunction(function):
+            if name.startswith("_") or not inspect.isroutine(function):
                 continue
             if test_docstrings.is_ours(function):
-                yield pytest.param(function, id=f"{estimator.__name__}.{name}")
+                yield pytest.param(function, id=f"{cls.__name__}.{name}")
     for name in [*sklearn_ann.__all__, *datasets.__all__]:
         function = getattr(sklearn_ann, name, None) or getattr(datasets, name)
         if inspect.isfunction(function):

@@ -10,9 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 import sklearn_ann
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, from_faiss
+from sklearn_ann import (
+    FlatL2Neighbors,
+    IVFFlatNeighbors,
+    IVFPQNeighbors,
+    RecallCurveDisplay,
+    SpeedScorer,
+    from_faiss,
+)
 from sklearn_ann.datasets import fetch_sentence_embeddings
-from sklearn_ann.exceptions import FewTrainingRowsWarning, OutgrownListsWarning
+from sklearn_ann.exceptions import (
+    FewTrainingRowsWarning,
+    OutgrownListsWarning,
+    TargetRecallWarning,
+)
 
 Floats = NDArray[np.float64]
 Ids = NDArray[np.int64]
@@ -87,6 +98,15 @@ def attributes(X: NDArray[np.float32]) -> None:
     assert_type(index.reconstruct(3), NDArray[Any])
     assert_type(index.reconstruct(range(3)), NDArray[Any])
     assert_type(index.score(X), float)
+    assert_type(index.nprobe_, int)
+    assert_type(index.refine_factor_, int)
+    assert_type(index.recall_, float)
+    assert_type(index.recall_interval_, tuple[float, float])
+    assert_type(index.calibration_ids_, Ids | None)
+    assert_type(index.calibration_queries_, NDArray[np.floating] | None)
+    assert_type(index.retune(0.9, 3, calibration_queries=X), IVFPQNeighbors)
+    assert_type(index.recall_curve(X), tuple[Ids, Floats, Floats])
+    assert_type(index.summary(), str)
     # They come round.
     IVFPQNeighbors(
         init=index.cluster_centers_, max_iter=0, codebooks=index.codebooks_
@@ -99,6 +119,12 @@ def functions(index: object, X: NDArray[np.float32]) -> None:
         FlatL2Neighbors | IVFFlatNeighbors | IVFPQNeighbors,
     )
     sklearn_ann.warm_up()
+    display = RecallCurveDisplay.from_estimator(IVFFlatNeighbors().fit(X), X, name="a")
+    assert_type(display, RecallCurveDisplay)
+    assert_type(display.plot(None, name="b", color="red"), RecallCurveDisplay)
+    RecallCurveDisplay(nprobe=[1], recall=[0.5], seconds_per_query=[1e-6]).plot()
+    RecallCurveDisplay.from_curves([1], [0.5], [1e-6], chosen_nprobe=1, ax=display.ax_)
+    assert_type(SpeedScorer(target_recall=0.9)(IVFFlatNeighbors().fit(X), X), float)
     assert_type(sklearn_ann.knn_recall(X, [[1.0, 2.0]]), float)
     assert_type(sklearn_ann.__version__, str)
     dataset = fetch_sentence_embeddings(Path("data"), download_if_missing=False)
@@ -109,4 +135,8 @@ def functions(index: object, X: NDArray[np.float32]) -> None:
     )
 
 
-WARNINGS: list[type[UserWarning]] = [FewTrainingRowsWarning, OutgrownListsWarning]
+WARNINGS: list[type[UserWarning]] = [
+    FewTrainingRowsWarning,
+    OutgrownListsWarning,
+    TargetRecallWarning,
+]

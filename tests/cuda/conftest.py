@@ -22,6 +22,14 @@ def forward_order():
 
 
 @pytest.fixture(autouse=True)
+def few_calibration_queries(monkeypatch):
+    """A simulated GPU takes seconds for what a thousand queries are."""
+    import cuda_lane  # noqa: F401
+
+    monkeypatch.setattr("sklearn_ann._calibration.MOST_QUERIES", 4)
+
+
+@pytest.fixture(autouse=True)
 def nothing_kept():
     """No test has the memory of the search before it."""
     import cuda_lane  # noqa: F401

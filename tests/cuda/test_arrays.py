@@ -5,6 +5,8 @@ knows it by ``__cuda_array_interface__``: that shows which way arrays go. That t
 CuPy take part is shown on a GPU only.
 """
 
+import copy
+
 import cuda_lane
 import numpy as np
 import pytest
@@ -62,7 +64,8 @@ def assert_equal_on_gpu(found, expected):
 def test_neighbors(device, estimator, data, images):
     X, Q = data
     expected = estimator.set_params(device="cpu").fit(X).kneighbors(Q)
-    estimator.set_params(device=device).fit(OnGpu(X))
+    # A copy has arrays that no search of the fit has uploaded.
+    estimator = copy.deepcopy(estimator.set_params(device=device).fit(OnGpu(X)))
     images.clear()
     found = estimator.kneighbors(OnGpu(Q))
     assert_equal_on_gpu(found, expected)
