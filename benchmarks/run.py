@@ -49,13 +49,16 @@ def _run_sections(subject, options):
     for name in wanted:
         log(f"== {subject}: {name}")
         (getattr(module, name, None) or getattr(_measure, name))(run, module)
-        note = f"{run.n_disturbed} of {run.n_rounds} rounds began on a busy machine"
+        note = ""
+        if run.n_rounds:
+            note = f" So far {run.n_disturbed} of {run.n_rounds} rounds began on a "
+            note += "busy machine."
         processes = [{"process": x, **about} for x, about in run.processes.items()]
         content = "\n".join([*lines, "", table(processes)] if processes else lines)
         if not options.only or options.output != RESULTS:
             report = replace_block(report, "machine", content)
         for block, rows in run.tables.items():
-            content = f"{table(rows)}\n\nMeasured {stamp()}. So far {note}."
+            content = f"{table(rows)}\n\nMeasured {stamp()}.{note}"
             report = replace_block(report, block, content)
             print(f"{subject}: {block}\n\n{content}\n")
         run.tables.clear()

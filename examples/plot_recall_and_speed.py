@@ -60,7 +60,8 @@ plt.show()
 #
 # How many lists should there be? A grid search measures recall and speed of each
 # candidate. ``memory`` keeps the centroids and the exact answers: k-means is trained
-# once for each fold and ``nlist``, and each fold is searched exactly only once.
+# once for each fold and ``nlist``, and each fold has one exact search for the
+# calibration and one for the scores.
 
 
 def recall(index, X, y=None):

@@ -20,17 +20,27 @@ from sklearn_ann._calibration import (
     without_own,
 )
 from sklearn_ann._checks import (
+    are_queries,
     are_rows_of,
-    are_vectors_like,
     check_n_neighbors,
     check_nprobe,
     check_positive,
     check_target_recall,
 )
 from sklearn_ann._interchange import Call
-from sklearn_ann._recall import RecallMixin, if_vectors_are_kept, knn_recall
+from sklearn_ann._recall import (
+    RecallMixin,
+    are_hits,
+    if_vectors_are_kept,
+    knn_recall,
+)
 from sklearn_ann._state import lock_of
 from sklearn_ann._typing import Vectors
+from sklearn_ann._warnings import warn_caller
+from sklearn_ann.exceptions import TargetRecallWarning
+
+# Rows beyond the true neighbours that are looked at: they may be as near as the last.
+TIES = 64
 
 # Most neighbours are in so small a part of the lists, which are ranked first.
 _FIRST_PART = 8
@@ -42,6 +52,9 @@ class CalibratedMixin(RecallMixin):
     The estimator says how it chooses, `_choose`, how some lists are searched,
     `_search_lists`, and which list a row is in, `_labels`.
     """
+
+    # Whether the target of a fit may be None.
+    _may_lack_target = False
 
     nprobe_: int
     recall_: float
@@ -71,8 +84,8 @@ class CalibratedMixin(RecallMixin):
             The number of neighbours whose recall counts; the parameter of the
             estimator if None.
         calibration_queries : array-like of shape (n_queries, n_features), default=None
-            Queries like the ones to come, which are not indexed. If None, those of the
-            last `fit` or `retune`.
+            Queries like the ones to come, which are not indexed. If None, those that
+            were given last, or rows that are drawn again from all that there are now.
 
         Returns
         -------
@@ -86,11 +99,16 @@ class CalibratedMixin(RecallMixin):
                 target_recall = draft.target_recall
             if n_neighbors is None:
                 n_neighbors = draft.n_neighbors
+            if target_recall is None and not draft._may_lack_target:
+                raise ValueError("target_recall must be a number above 0, at most 1.")
             target_recall = check_target_recall(target_recall)
             n_neighbors = check_n_neighbors(n_neighbors)
             call = Call(calibration_queries, draft.device)
             if call.X is not None:
                 draft._take_calibration(call.X)
+            elif draft.calibration_queries_ is None:
+                # Also of the rows that were added.
+                draft._draw_calibration(draft.n_samples_fit_)
             X = draft._indexed_vectors()
             draft._calibrate(X, target_recall, n_neighbors, call.backend)
             self._take_over(draft)
@@ -148,24 +166,24 @@ class CalibratedMixin(RecallMixin):
     def _check_learned(self, index):
         """Refuse what is not the calibration of an index like this one."""
         super()._check_learned(index)
-        dtype, (n, d) = self._dtype_and_shape(index)
+        _, (n, d) = self._dtype_and_shape(index)
         check_positive("nprobe_", vars(self).get("nprobe_"))
         ids = vars(self).get("calibration_ids_")
         Q = vars(self).get("calibration_queries_")
         if ids is not None and not are_rows_of(n, ids):
             raise ValueError(f"calibration_ids_ must be numbers of {n} rows.")
-        if Q is not None and not are_vectors_like(dtype, d, Q):
-            raise ValueError(
-                f"calibration_queries_ must be {dtype}, {d} features wide."
-            )
+        if Q is not None and not are_queries(d, Q):
+            raise ValueError(f"calibration_queries_ must be {d} features wide.")
 
     def _facts(self):
-        low, high = self.recall_interval_
+        nprobe, (low, high) = self._nprobe(), self.recall_interval_
+        is_other = min(nprobe, self.nlist_) != self.nprobe_
+        searched = f" (nprobe={nprobe} is searched)" if is_other else ""
         recall = f"{self.recall_:.4f} (95 % interval {low:.4f} to {high:.4f})"
         return {
             **super()._facts(),
             "lists": f"{self.nlist_:,}, imbalance {self.imbalance_factor_:.2f}",
-            "nprobe_": f"{self.nprobe_:,}",
+            "nprobe_": f"{self.nprobe_:,}{searched}",
             "recall_": "not measured" if np.isnan(self.recall_) else recall,
         }
 
@@ -174,7 +192,10 @@ class CalibratedMixin(RecallMixin):
     def _take_calibration(self, queries):
         """Calibrate with these queries."""
         self.calibration_ids_ = None
-        self.calibration_queries_ = self._as_queries(queries)
+        try:
+            self.calibration_queries_ = self._as_queries(queries)
+        except ValueError as error:
+            raise ValueError(f"calibration_queries cannot be used: {error}") from error
 
     def _draw_calibration(self, n):
         """Calibrate with some of n rows."""
@@ -190,10 +211,17 @@ class CalibratedMixin(RecallMixin):
         X are the indexed vectors.
         """
         truth = self._truth(X, n_neighbors, backend)
-        self._choose(truth, X, target_recall, backend)
+        advice = self._choose(truth, X, target_recall, backend)
         found = self._search_truth(truth, self.nprobe_, backend)
         self.recall_ = self._recall_of(truth, *found, X, backend)
         self.recall_interval_ = recall_interval(self.recall_, len(truth.Q))
+        if advice is not None:
+            warn_caller(
+                f"target_recall={target_recall} is out of reach: the search finds "
+                f"{self.recall_:.4f} of the {truth.distances.shape[1]} nearest "
+                f"neighbors. {advice}",
+                TargetRecallWarning,
+            )
 
     def _truth(self, X, n_neighbors, backend, queries=None):
         """Queries, or those of the calibration, and their true neighbours among X."""
@@ -206,13 +234,14 @@ class CalibratedMixin(RecallMixin):
             own_ids = self.calibration_ids_ if len(X) > 1 else None
         n_own = own_ids is not None
         k = min(n_neighbors, len(X) - n_own)
-        found = self._exact_knn(Q, X, k + n_own, backend)
+        found = self._exact_knn(Q, X, min(k + n_own + TIES, len(X)), backend)
         distances, ids = self._others(*found, Q, own_ids, X)
-        return Truth(Q, own_ids, distances, ids)
+        ids[~are_hits(distances[:, :k], distances)] = -1
+        return Truth(Q, own_ids, distances[:, :k], ids)
 
     def _search_truth(self, truth, nprobe, backend):
         """Search so many lists for the neighbours of queries, and for themselves."""
-        k, n_own = truth.ids.shape[1], int(truth.own_ids is not None)
+        k, n_own = truth.distances.shape[1], int(truth.own_ids is not None)
         return self._search_lists(truth.Q, k, nprobe, backend, n_own)
 
     def _recall_of(self, truth, sqdists, ids, X, backend):
@@ -242,14 +271,17 @@ class CalibratedMixin(RecallMixin):
                 n_threads = self._n_threads(len(rows) * centroids.codes.size)
                 _, probes = backend.knn(truth.Q[rows], centroids, n_nearest, n_threads)
                 nprobes[rows] = ranks_of(labels[truth.ids[rows]], probes, nlist)
+            # Where there is no row, none is seen.
+            nprobes[truth.ids < 0] = 0
             unseen = np.flatnonzero((nprobes > nlist).any(axis=1))
+        nprobes[truth.ids < 0] = nlist + 1
         return nprobes
 
     # -- what the estimator adds -----------------------------------------------------
 
     @abstractmethod
     def _choose(self, truth, X, target_recall, backend):
-        """Set `nprobe_`, at most `nlist_`."""
+        """Set `nprobe_`, at most `nlist_`; advice if it misses the target, or None."""
 
     @abstractmethod
     def _search_lists(self, Q, k, nprobe, backend, n_own=0):

@@ -26,7 +26,7 @@ class Truth(NamedTuple):
     Q: np.ndarray  # (n, d)  float  as they are searched
     own_ids: np.ndarray | None  # (n,)  int64  the indexed row that each query is
     distances: np.ndarray  # (n, k)  float64  ascending, in the units of the metric
-    ids: np.ndarray  # (n, k)  int64
+    ids: np.ndarray  # (n, at least k)  int64  rows as near as the k-th too; -1: no more
 
 
 class Candidates(NamedTuple):
@@ -109,7 +109,16 @@ def recall_of(candidates, nprobe, n_measured, k):
 def is_enough(recall, n, target):
     """Whether a recall of n queries promises the target for further ones."""
     missed = (n * (1 - recall) + 1) / (n + 1)
-    return missed <= 1 - target
+    # A sum of decimals may be off in its last digit.
+    return missed <= 1 - target + 1e-12
+
+
+def least_queries(target):
+    """How many queries without a miss promise a target; None if no number does."""
+    n = 1
+    while target < 1 and not is_enough(1.0, n, target):
+        n *= 2
+    return None if target == 1 else least(lambda m: is_enough(1.0, m, target), 1, n)
 
 
 def least(is_enough, lowest, most):

@@ -86,7 +86,9 @@ def check_target_recall(target_recall):
 def check_refine_factor(refine_factor, is_stored):
     """The factor as an int."""
     if not isinstance(refine_factor, Integral):
-        raise TypeError(f"refine_factor must be an integer, got {type(refine_factor)}.")
+        raise TypeError(
+            f"refine_factor must be an integer or 'auto', got {refine_factor!r}."
+        )
     if refine_factor < 1:
         raise ValueError(f"Expected refine_factor >= 1. Got {refine_factor}")
     if refine_factor > 1 and not is_stored:
@@ -100,7 +102,7 @@ def check_refine_factor(refine_factor, is_stored):
 def check_nprobe(nprobe):
     """The number of lists to probe as an int."""
     if not isinstance(nprobe, Integral):
-        raise TypeError(f"nprobe must be an integer, got {type(nprobe)}.")
+        raise TypeError(f"nprobe must be an integer or 'auto', got {nprobe!r}.")
     if nprobe < 1:
         raise ValueError(f"Expected nprobe >= 1. Got {nprobe}")
     return int(nprobe)
@@ -118,7 +120,8 @@ def are_rows_of(n, ids):
     return is_array and ids.dtype == np.int64 and ids.min() >= 0 and ids.max() < n
 
 
-def are_vectors_like(dtype, d, X):
-    """Whether an attribute is an array of finite vectors of this dtype and width."""
+def are_queries(d, X):
+    """Whether an attribute is an array of finite queries of this width."""
     is_array = isinstance(X, np.ndarray) and X.ndim == 2 and X.shape[1] == d
-    return is_array and len(X) > 0 and X.dtype == dtype and bool(np.isfinite(X).all())
+    is_float = is_array and X.dtype in (np.float32, np.float64)
+    return is_float and len(X) > 0 and bool(np.isfinite(X).all())

@@ -38,8 +38,8 @@ def choose_nlist(n):
 def draw_training_rows(X, nlist, rng, left_out=()):
     """Numbers of the rows to train on: all, or 256 a cell, drawn at random.
 
-    Rows to calibrate with are `left_out` if they are at most a tenth of all: rows are
-    nearer to centroids that they were trained on than other queries are.
+    Rows to calibrate with are `left_out` if they are at most a tenth of all, and others
+    enough: rows are nearer to centroids that they were trained on than queries are.
     """
     n = len(X)
     if nlist > n:
@@ -48,7 +48,7 @@ def draw_training_rows(X, nlist, rng, left_out=()):
             "nlist or nlist='auto', and with init fewer centroids, or max_iter=0."
         )
     rows = np.arange(n)
-    if len(left_out) <= n / 10:
+    if len(left_out) <= min(n / 10, n - nlist):
         rows = np.delete(rows, left_out)
     n_most = _MOST_ROWS_PER_CELL * nlist
     if len(rows) <= n_most:

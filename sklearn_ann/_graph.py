@@ -5,6 +5,8 @@ SciPy's matrices are on the host, also those for vectors on a GPU.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from scipy.sparse import csr_array, csr_matrix
 from sklearn import get_config
@@ -20,7 +22,9 @@ from sklearn_ann._typing import Mode, Vectors
 class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
     """Graphs from what `kneighbors` and `radius_neighbors` find."""
 
-    def fit_transform(self, X: Vectors, y: object = None) -> csr_matrix | csr_array:
+    def fit_transform(
+        self, X: Vectors, y: object = None, **fit_params: Any
+    ) -> csr_matrix | csr_array:
         """Fit to X and return its neighbours graph.
 
         As ``fit(X).transform(X)``, but a row stands first in its own list even if
@@ -32,6 +36,8 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Vectors to search.
         y : None
             Ignored; here for the scikit-learn API.
+        **fit_params : dict
+            Passed to `fit`.
 
         Returns
         -------
@@ -39,7 +45,7 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             See `transform`.
         """
         with lock_of(self):
-            fitted = self.fit(X)._snapshot()
+            fitted = self.fit(X, **fit_params)._snapshot()
         return fitted._graph_of_fitted(X)
 
     def _graph_of_fitted(self, X):

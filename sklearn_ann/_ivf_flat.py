@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from sklearn_ann._calibration import Candidates, is_enough, options_that_reach
@@ -70,8 +69,9 @@ class IVFFlatNeighbors(IVFNeighbors):
         starts from. An int gives the same lists each time.
     memory : str, object with the joblib.Memory interface, or None, default=None
         Where to keep centroids, and the exact answers that recall is measured with: a
-        grid over `nprobe` then trains k-means once for each fold and `nlist`. Needs an
-        int as `random_state`, or nothing is found again.
+        grid over `nprobe` then trains k-means once for each fold and `nlist`, and
+        searches exactly once for each fold and kind of queries. Needs an int as
+        `random_state`, or nothing is found again.
     device : {'cpu', 'cuda', 'cuda:N', None}, default=None
         Where to fit and search: on the CPU, or on NVIDIA GPU number N (0 for 'cuda'),
         which is experimental. None is where X is: an array on a GPU is searched there,
@@ -93,7 +93,8 @@ class IVFFlatNeighbors(IVFNeighbors):
     recall_ : float
         The recall of the calibration queries with `nprobe_` lists.
     recall_interval_ : tuple of two floats
-        An interval that holds the recall of all such queries 95 % of the time.
+        A 95 % confidence interval for the recall of all such queries, from these. It
+        does not allow for the choice, which was made with the same queries.
     calibration_ids_ : ndarray of shape (n_queries,), int64, or None
         The rows that were drawn as calibration queries; None if they were given.
     calibration_queries_ : ndarray of shape (n_queries, n_features), or None
@@ -257,21 +258,22 @@ class IVFFlatNeighbors(IVFNeighbors):
     def _choose(self, truth, X, target_recall, backend):
         if self.nprobe != "auto":
             self.nprobe_ = min(check_nprobe(self.nprobe), self.nlist_)
-            return
+            return None
         # A search of lists is exact: it finds the true neighbours that it sees.
         nprobes = self._nprobes_to_see(truth, self._labels(), backend)
-        candidates = Candidates(nprobes, np.ones(nprobes.shape, bool))
-        n, k = nprobes.shape
+        candidates = Candidates(nprobes, truth.ids >= 0)
+        n, k = truth.distances.shape
         options = options_that_reach(
             lambda recall: is_enough(recall, n, target_recall),
             candidates,
-            (1,),
+            (nprobes.shape[1],),
             k,
             1,
             self.nlist_,
         )
         # A search of all lists is exact, whatever can be promised.
         self.nprobe_ = options[0][0] if options else self.nlist_
+        return None
 
     # -- looking at the index --------------------------------------------------------
 

@@ -54,12 +54,12 @@ class IVFPQNeighbors(RefinedMixin, IVFNeighbors):
         that the codes allow. 'auto' is `nprobe_`, see `target_recall`. A query whose
         lists hold fewer rows than it wants neighbours searches further lists until it
         has enough. Read at search time.
-    target_recall : float, default=None
+    target_recall : float or None, default=None
         The share of the true neighbours that a search finds with ``nprobe="auto"``, on
         average over queries like those of the calibration; see `IVFFlatNeighbors`. A
         target that the codes cannot reach is a warning. None asks for the recall of a
         search of all lists, less 0.01 at most, and for 0.95 where `refine_factor` is
-        chosen, too: codes alone are the limit.
+        chosen, too: codes alone are the limit. Not used where both are given.
     init : array-like of shape (nlist, n_features), default=None
         Centroids that k-means starts from. With ``max_iter=0`` they are used as they
         are, and nothing is trained: so are `cluster_centers_` of another estimator, for
@@ -82,7 +82,7 @@ class IVFPQNeighbors(RefinedMixin, IVFNeighbors):
     refine_factor : int or 'auto', default='auto'
         Neighbours found with the codes, as a multiple of `n_neighbors`, that are
         measured again with the stored vectors; the nearest of them are returned with
-        exact distances. 1 does without. 'auto' is `refine_factor_`, which is chosen
+        exact distances. 1 skips this step. 'auto' is `refine_factor_`, which is chosen
         together with `nprobe_`, or 1 without stored vectors. Read at search time.
     store_vectors : bool, default=False
         Whether to keep the vectors too, by reference if they need no conversion:
@@ -134,11 +134,11 @@ class IVFPQNeighbors(RefinedMixin, IVFNeighbors):
         The factor of the calibration: chosen with `nprobe_` so that a search takes the
         least time, or `refine_factor`.
     recall_ : float
-        The recall of the calibration queries with `nprobe_` and `refine_factor_`,
-        measured in `fit` with the vectors, stored or not. NaN if `from_faiss` has taken
-        over codes.
+        The recall of the calibration queries with these two, measured in `fit` with the
+        vectors, stored or not. NaN if `from_faiss` has taken over codes.
     recall_interval_ : tuple of two floats
-        An interval that holds the recall of all such queries 95 % of the time.
+        A 95 % confidence interval for the recall of all such queries, from these. It
+        does not allow for the choice, which was made with the same queries.
     calibration_ids_ : ndarray of shape (n_queries,), int64, or None
         The rows that were drawn as calibration queries; None if they were given.
     calibration_queries_ : ndarray of shape (n_queries, n_features), or None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._calibrated import CalibratedMixin
+from sklearn_ann._blocks import row_blocks
+from sklearn_ann._calibrated import TIES, CalibratedMixin
 from sklearn_ann._calibration import (
     Candidates,
     is_enough,
+    least_queries,
     options_that_reach,
     ranks_of,
     recall_of,
 )
 from sklearn_ann._checks import check_nprobe, check_positive, check_refine_factor
 from sklearn_ann._recall import are_hits
-from sklearn_ann._warnings import warn_caller
-from sklearn_ann.exceptions import TargetRecallWarning
 
 # Without a target, what more lists find beyond this does not matter.
 _NEAR = 0.01
@@ -27,7 +27,7 @@ _DEFAULT_TARGET = 0.95
 # search of those would take most of the time.
 _FAR_AWAY = 0.001
 
-# Factors to choose from, and the number of candidates that they may make.
+# Factors to choose from, and the number of candidates that large ones may make.
 _FACTORS = 1, 2, 4, 8, 16, 32, 64
 _MOST_CANDIDATES = 1024
 
@@ -42,6 +42,8 @@ class RefinedMixin(CalibratedMixin):
 
     `nprobe_` and `refine_factor_` are chosen together, at the least cost.
     """
+
+    _may_lack_target = True
 
     refine_factor_: int
 
@@ -84,43 +86,50 @@ class RefinedMixin(CalibratedMixin):
         return check_refine_factor(self.refine_factor, self._is_stored)
 
     def _choose(self, truth, X, target_recall, backend):
-        """Set `nprobe_` and `refine_factor_`; warn if they do not reach the target."""
-        labels, k = self._labels(), truth.ids.shape[1]
-        most = self._most_to_probe(truth, labels, backend)
-        lowest, factors = 1 if self.nprobe == "auto" else most, self._factors(k)
+        """Set `nprobe_` and `refine_factor_`; advice if they miss a target, or None."""
+        labels, (n_queries, k) = self._labels(), truth.distances.shape
+        target, factors = target_recall, self._factors(k)
+        if target is None and len(factors) > 1:
+            target = _DEFAULT_TARGET
+        most = self._most_to_probe(truth, labels, target, backend)
+        lowest = 1 if self.nprobe == "auto" else most
         if self.nprobe != "auto" and len(factors) == 1:
             self.nprobe_, self.refine_factor_ = most, factors[0]
-            return
+            return None
         # Some more than a search measures: one of fewer lists has others among them.
         n = max(2, factors[-1]) * k
         candidates = self._candidates(truth, X, labels, most, n, backend)
         best = recall_of(candidates, most, factors[-1] * k, k)
-        target = target_recall
-        if target is None and len(factors) > 1:
-            target = _DEFAULT_TARGET
-        is_within_reach = target is not None and is_enough(best, len(truth.Q), target)
+        is_within_reach = target is not None and is_enough(best, n_queries, target)
 
         def is_good(recall):
             if is_within_reach:
-                return is_enough(recall, len(truth.Q), target)
+                return is_enough(recall, n_queries, target)
+            if target_recall is not None:
+                return recall >= best
             # All lists would find no more than the best, and what is far away.
             return recall >= best + _FAR_AWAY - _NEAR
 
         options = options_that_reach(is_good, candidates, factors, k, lowest, most)
         costs = [self._cost(*option, k) for option in options]
         self.nprobe_, self.refine_factor_ = options[np.argmin(costs)]
-        if target_recall is not None and not is_within_reach:
-            n_more = _possible_factors(k)[-1] * k
-            if n_more > n:
-                candidates = self._candidates(truth, X, labels, most, n_more, backend)
-            self._warn_of_target(target_recall, best, candidates, k, most)
+        if target_recall is None or is_within_reach:
+            return None
+        n_more = _possible_factors(k)[-1] * k
+        if n_more > n:
+            candidates = self._candidates(truth, X, labels, most, n_more, backend)
+        return self._advice(target_recall, best, candidates, k, most)
 
-    def _most_to_probe(self, truth, labels, backend):
-        """Lists to probe at most: nearly all true neighbours are in them."""
+    def _most_to_probe(self, truth, labels, target, backend):
+        """Lists to probe at most: all true neighbours that matter are in them."""
         if self.nprobe != "auto":
             return min(check_nprobe(self.nprobe), self.nlist_)
-        nprobes = np.sort(self._nprobes_to_see(truth, labels, backend), axis=None)
-        return int(nprobes[int((1 - _FAR_AWAY) * (len(nprobes) - 1))])
+        k = truth.distances.shape[1]
+        nprobes = self._nprobes_to_see(truth, labels, backend)
+        # Of rows that are equally near, the k that are seen first.
+        nprobes = np.sort(np.sort(nprobes, axis=1)[:, :k], axis=None)
+        far_away = _FAR_AWAY if target is None else min(_FAR_AWAY, (1 - target) / 10)
+        return int(nprobes[int((1 - far_away) * (len(nprobes) - 1))])
 
     def _factors(self, k):
         """Factors to choose from, ascending."""
@@ -130,21 +139,39 @@ class RefinedMixin(CalibratedMixin):
 
     def _candidates(self, truth, X, labels, nprobe, n, backend):
         """The nearest n rows by codes in so many lists, without the query itself."""
+        n = min(n + (truth.own_ids is not None), len(X))
+        parts = [
+            self._some_candidates(
+                truth._replace(
+                    Q=truth.Q[start:stop],
+                    own_ids=None
+                    if truth.own_ids is None
+                    else truth.own_ids[start:stop],
+                    distances=truth.distances[start:stop],
+                ),
+                (X, labels, nprobe, n, backend),
+            )
+            for start, stop in row_blocks(len(truth.Q), n + self.nlist_)
+        ]
+        return Candidates(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _some_candidates(self, truth, given):
         Q, own_ids, true_distances, _ = truth
+        X, labels, nprobe, n, backend = given
         n_own, k = int(own_ids is not None), true_distances.shape[1]
-        index, n = self._index, min(n + n_own, len(X))
-        n_threads = self._n_threads_for(len(Q), nprobe)
+        index, n_threads = self._index, self._n_threads_for(len(Q), nprobe)
         sqdists, probes = self._probe(index, Q, nprobe, n, backend, n_threads)
         _, ids = backend.scan_ivf_pq(Q, index, probes, sqdists, n, n_threads)
-        nprobes = ranks_of(labels[ids], probes, self.nlist_)
+        nprobes = ranks_of(labels[ids], probes, self.nlist_).astype(np.int32)
         n_threads = self._n_threads(Q.shape[1] * ids.size)
-        nearest = backend.refine(Q, X, ids, min(k + n_own, n), n_threads)
+        n_nearest = min(k + n_own + TIES, n)
+        nearest = backend.refine(Q, X, ids, n_nearest, n_threads)
         distances, nearest_ids = self._others(*nearest, Q, own_ids, X)
         nearest_ids[~are_hits(true_distances, distances)] = -1
         if own_ids is not None:
             # No number of lists is enough to see it.
             nprobes[ids == own_ids[:, None]] = self.nlist_ + 1
-        return Candidates(nprobes, _are_among(ids, nearest_ids, len(X)))
+        return nprobes, _are_among(ids, nearest_ids, len(X))
 
     def _cost(self, nprobe, factor, k):
         """What a search costs, in bytes of codes."""
@@ -155,9 +182,17 @@ class RefinedMixin(CalibratedMixin):
         d, itemsize = index.X.shape[1], index.X.itemsize
         return n_bytes + factor * k * (_CANDIDATE_COST + _VECTOR_COST * d * itemsize)
 
-    def _warn_of_target(self, target, best, candidates, k, nprobe):
-        """Say which recall can be had, and what would reach the target."""
+    def _advice(self, target, best, candidates, k, nprobe):
+        """What would reach a target."""
         n, factors = len(candidates.nprobes), _possible_factors(k)
+        least = least_queries(target)
+        if least is None:
+            return (
+                "Nothing promises that codes find all: search with IVFFlatNeighbors "
+                "and nprobe=nlist_, or with FlatL2Neighbors."
+            )
+        if n < least:
+            return f"To promise it takes {least} calibration queries or more; got {n}."
         options = options_that_reach(
             lambda recall: is_enough(recall, n, target),
             candidates,
@@ -166,24 +201,22 @@ class RefinedMixin(CalibratedMixin):
             nprobe,
             nprobe,
         )
-        advice = f"Codes of more parts than m={self.m_} find more."
-        if best >= target:
-            advice = f"To promise it, {n} calibration queries are too few: give more."
-        elif options:
+        if options:
             factor = options[-1][1]
             vectors = "" if self._is_stored else "store_vectors=True and "
-            advice = f"{vectors}refine_factor={factor} or 'auto' reach it. {advice}"
-        elif self.nprobe != "auto":
-            advice = f"nprobe='auto' looks into more lists than {nprobe}. {advice}"
-        warn_caller(
-            f"target_recall={target} is out of reach: a search finds {best:.3f} of the "
-            f"{k} nearest neighbors. {advice}",
-            TargetRecallWarning,
-        )
+            return f"{vectors}refine_factor={factor} or 'auto' reach it."
+        if self.nprobe != "auto":
+            return f"nprobe='auto' looks into more lists than {nprobe}."
+        if best >= target:
+            return f"It takes more than {n} calibration queries to promise it."
+        if self.m_ < self.n_features_in_:
+            return f"Codes with more parts than m={self.m_} find more."
+        return "IVFFlatNeighbors finds more."
 
 
 def _possible_factors(k):
-    return tuple(f for f in _FACTORS if f == 1 or f * k <= _MOST_CANDIDATES)
+    """Those that make few candidates, and small ones for any number of neighbours."""
+    return tuple(f for f in _FACTORS if f <= 4 or f * k <= _MOST_CANDIDATES)
 
 
 def _are_among(ids, others, n):

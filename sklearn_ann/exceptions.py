@@ -25,7 +25,7 @@ class OutgrownListsWarning(UserWarning):
 
 
 class TargetRecallWarning(UserWarning):
-    """No search with these parameters reaches the recall that was asked for.
+    """A recall was asked for that these parameters do not reach, or cannot promise.
 
-    The index works, and finds what its codes allow: `recall_`.
+    The index works, and finds the share of the neighbours that `recall_` says.
     """

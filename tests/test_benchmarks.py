@@ -17,9 +17,10 @@ import _flat  # noqa: E402
 import _harness  # noqa: E402
 import _ivf_flat  # noqa: E402
 import _ivf_pq  # noqa: E402
+import _recall  # noqa: E402
 import _report  # noqa: E402
 
-REPORTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq}
+REPORTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq, "recall": _recall}
 
 
 def read(name):
@@ -122,7 +123,7 @@ def test_a_report_has_a_block_for_what_is_measured(name):
         blocks += tables.get(section, [section])
     for block in blocks:
         assert "new" in _report.replace_block(read(name), block, "new")
-    assert _report.read_table(read(name), "speed")
+    assert _report.read_table(read(name), blocks[1])
 
 
 def test_the_picture_shows_what_the_reports_have():

@@ -11,6 +11,8 @@ from scipy.stats import binomtest
 from sklearn.base import clone
 from sklearn.datasets import load_digits, make_blobs
 from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.neighbors import KNeighborsTransformer
+from sklearn.pipeline import make_pipeline
 
 from sklearn_ann import IVFFlatNeighbors, IVFPQNeighbors, _recall
 from sklearn_ann._backend import get_backend
@@ -19,6 +21,7 @@ from sklearn_ann._calibration import (
     draw_rows,
     is_enough,
     least,
+    least_queries,
     options_that_reach,
     ranks_of,
     recall_interval,
@@ -85,7 +88,10 @@ def test_what_is_promised_is_kept(rng):
 
 
 def test_no_promise_beyond_the_number_of_queries():
+    assert is_enough(1.0, 9, 0.9)
     assert is_enough(1.0, 99, 0.99)
+    assert [least_queries(target) for target in (0.5, 0.9, 0.95)] == [1, 9, 19]
+    assert least_queries(1) is None
     assert not is_enough(1.0, 98, 0.99)
     assert not is_enough(1.0, 10**6, 1.0)
 
@@ -204,8 +210,8 @@ def test_retune_chooses_again(blobs):
         ({"target_recall": 1.5}, ValueError, "Expected 0 < target_recall <= 1"),
         ({"target_recall": "high"}, TypeError, "target_recall must be a number"),
         ({"n_neighbors": 0}, ValueError, "Expected n_neighbors > 0"),
-        ({"calibration_queries": np.ones((3, 4))}, ValueError, "X has 4 features"),
-        ({"calibration_queries": np.full((3, 10), np.nan)}, ValueError, "NaN"),
+        ({"calibration_queries": np.ones((3, 4))}, ValueError, "queries.* 4 features"),
+        ({"calibration_queries": np.full((3, 10), np.nan)}, ValueError, "queries.*NaN"),
     ],
 )
 def test_retune_refuses_and_leaves_the_estimator_as_it_was(how, error, message, blobs):
@@ -245,6 +251,86 @@ def test_few_rows_or_equal_ones(n, kind, rng):
         assert 1 <= index.nprobe_ <= index.nlist_
         low, high = index.recall_interval_
         assert 0 <= low <= index.recall_ <= high <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("given", [np.float32, np.float64, np.int64, list])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_calibration_queries_of_any_dtype_survive_a_pickle(dtype, given, metric, blobs):
+    X, Q = blobs
+    Q = Q.tolist() if given is list else Q.astype(given)
+    index = lists(metric=metric).fit(X.astype(dtype), calibration_queries=Q)
+    loaded = pickle.loads(pickle.dumps(index))
+    np.testing.assert_array_equal(
+        loaded.calibration_queries_, index.calibration_queries_
+    )
+    assert loaded.retune().recall_ == index.recall_ == index.score(Q)
+
+
+def test_retune_looks_at_the_rows_that_were_added(rng):
+    flat = rng.normal(size=(1500, 2)) @ rng.normal(size=(2, 12))
+    index = lists().partial_fit(flat).partial_fit(rng.normal(size=(3000, 12)))
+    before = index.nprobe_
+    index.retune()
+    assert index.calibration_ids_.max() >= 1500
+    assert index.nprobe_ > before
+    assert index.score(rng.normal(size=(300, 12))) > 0.9
+
+
+def test_calibration_rows_are_trained_on_where_others_are_too_few(rng):
+    X = rng.normal(size=(10_000, 2)).astype(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        index = IVFFlatNeighbors(nlist=9500, max_iter=0, random_state=0).fit(X)
+    assert index.nlist_ == 9500
+
+
+@pytest.mark.parametrize("d", [12, 24])
+def test_ties_make_no_search_longer(d, rng):
+    X = rng.integers(0, 2, size=(3000, d)).astype(np.float32)
+    index = IVFFlatNeighbors(nlist=40, random_state=0).fit(X)
+    fewer = clone(index).set_params(nprobe=max(1, int(index.nprobe_ / 1.3) - 1)).fit(X)
+    assert index.nprobe_ == 1 or fewer.recall_ < 0.951
+
+
+def test_a_target_is_not_given_up_for_far_neighbours(rng):
+    X = rng.normal(size=(3000, 8)).astype(np.float32)
+    index = IVFPQNeighbors(nlist=20, m=4, store_vectors=True, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        recalls = [
+            clone(index).set_params(target_recall=target).fit(X).recall_
+            for target in (0.99, 0.995, 0.998)
+        ]
+        assert (np.array(recalls) >= [0.99, 0.995, 0.998]).all()
+    with pytest.warns(TargetRecallWarning, match="999 calibration queries|Nothing"):
+        best = clone(index).set_params(target_recall=1).fit(X)
+    assert best.recall_ >= 0.998
+
+
+def test_many_neighbors_are_refined_too(rng):
+    X = rng.normal(size=(4000, 8)).astype(np.float32)
+    index = IVFPQNeighbors(
+        600, nlist=20, m=2, nbits=4, store_vectors=True, random_state=0
+    ).fit(X)
+    assert index.refine_factor_ > 1
+    assert index.recall_ >= 0.95
+
+
+def test_blocks_of_calibration_queries_change_nothing(blobs, parts, monkeypatch):
+    X, _ = blobs
+    expected = IVFPQNeighbors(**parts, store_vectors=True).fit(X)
+    monkeypatch.setattr("sklearn_ann._blocks._BLOCK_BYTES", 2**16)
+    found = IVFPQNeighbors(**parts, store_vectors=True).fit(X)
+    for name in ("nprobe_", "refine_factor_", "recall_"):
+        assert getattr(found, name) == getattr(expected, name)
+
+
+def test_a_pipeline_passes_queries_on(blobs):
+    X, Q = blobs
+    model = make_pipeline(lists(), KNeighborsTransformer(metric="precomputed"))
+    model.fit(X, ivfflatneighbors__calibration_queries=Q)
+    np.testing.assert_array_equal(model[0].calibration_queries_, Q)
 
 
 def test_partial_fit_keeps_the_calibration(blobs):
@@ -384,7 +470,7 @@ def test_a_target_out_of_reach_is_a_warning_that_helps(blobs, parts):
     wanted = "store_vectors=True and refine_factor=(\\d+) or 'auto' reach it"
     with pytest.warns(TargetRecallWarning, match=wanted) as caught:
         index = IVFPQNeighbors(**parts, target_recall=0.95).fit(X)
-    assert f"a search finds {index.recall_:.2f}" in str(caught[0].message)
+    assert f"the search finds {index.recall_:.4f}" in str(caught[0].message)
     factor = int(re.search(wanted, str(caught[0].message))[1])
     helped = clone(index).set_params(store_vectors=True, refine_factor=factor)
     with warnings.catch_warnings():
@@ -396,8 +482,10 @@ def test_a_target_out_of_reach_is_a_warning_that_helps(blobs, parts):
             clone(helped).set_params(refine_factor=factor // 2).fit(X)
         with pytest.raises(TargetRecallWarning, match="'auto' looks into more lists"):
             clone(helped).set_params(refine_factor="auto", nprobe=1).fit(X)
-        with pytest.raises(TargetRecallWarning, match="1000 calibration queries"):
+        with pytest.raises(TargetRecallWarning, match="Nothing promises"):
             clone(helped).set_params(nlist=1, refine_factor=64, target_recall=1).fit(X)
+        with pytest.raises(TargetRecallWarning, match="19 calibration queries or more"):
+            clone(helped).fit(X, calibration_queries=X[:18])
 
 
 def test_a_retune_that_warns_changes_nothing(blobs, parts):
@@ -532,7 +620,8 @@ def test_codes_without_vectors_have_no_curve_and_no_retune(blobs, parts):
         ("calibration_ids_", np.array([0.5])),
         ("calibration_ids_", [1, 2]),
         ("calibration_queries_", np.ones((3, 9))),
-        ("calibration_queries_", np.ones((3, 10), np.float32)),
+        ("calibration_queries_", np.ones((3, 10), np.int64)),
+        ("calibration_queries_", [[1.0] * 10]),
         ("calibration_queries_", np.full((3, 10), np.inf)),
         ("calibration_queries_", np.ones(10)),
     ],

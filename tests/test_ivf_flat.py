@@ -293,8 +293,8 @@ def test_nprobe_acts_without_a_new_fit(nprobe, rng):
     [
         (0, ValueError, "Expected nprobe >= 1. Got 0"),
         (-1, ValueError, "Expected nprobe >= 1. Got -1"),
-        (2.5, TypeError, "nprobe must be an integer, got <class 'float'>"),
-        ("many", TypeError, "nprobe must be an integer, got <class 'str'>"),
+        (2.5, TypeError, "nprobe must be an integer or 'auto', got 2.5"),
+        ("many", TypeError, "nprobe must be an integer or 'auto', got 'many'"),
         (None, TypeError, "nprobe must be an integer"),
     ],
 )
