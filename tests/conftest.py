@@ -31,6 +31,20 @@ def pytest_unconfigure():
         shutil.rmtree(_created, ignore_errors=True)
 
 
+# Files whose tests are about the calibration, or about the rows that it leaves to train
+# on.
+_CALIBRATED = {
+    *("test_calibration", "test_display", "test_init", "test_scorer", "test_summary"),
+}
+
+
+@pytest.fixture(autouse=True)
+def few_calibration_queries(request, monkeypatch):
+    """What calibrates only because it fits does so with few queries: that is faster."""
+    if request.path.stem not in _CALIBRATED:
+        monkeypatch.setattr("sklearn_ann._calibration.MOST_QUERIES", 50)
+
+
 @pytest.fixture
 def rng():
     return np.random.default_rng(20240607)
