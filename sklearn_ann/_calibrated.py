@@ -90,7 +90,8 @@ class CalibratedMixin(RecallMixin):
         Returns
         -------
         self : object
-            The estimator with new `nprobe_`, `recall_` and `recall_interval_`.
+            The estimator with new `nprobe_`, `recall_` and `recall_interval_`, and
+            `refine_factor_` of `IVFPQNeighbors`.
         """
         with lock_of(self):
             self._snapshot()
@@ -176,14 +177,15 @@ class CalibratedMixin(RecallMixin):
             raise ValueError(f"calibration_queries_ must be {d} features wide.")
 
     def _facts(self):
-        nprobe, (low, high) = self._nprobe(), self.recall_interval_
-        is_other = min(nprobe, self.nlist_) != self.nprobe_
-        searched = f" (nprobe={nprobe} is searched)" if is_other else ""
+        low, high = self.recall_interval_
+        # Not checked: what is shown must not fail.
+        is_other = self.nprobe not in ("auto", self.nprobe_)
+        given = f" (nprobe={self.nprobe!r} is set)" if is_other else ""
         recall = f"{self.recall_:.4f} (95 % interval {low:.4f} to {high:.4f})"
         return {
             **super()._facts(),
             "lists": f"{self.nlist_:,}, imbalance {self.imbalance_factor_:.2f}",
-            "nprobe_": f"{self.nprobe_:,}{searched}",
+            "nprobe_": f"{self.nprobe_:,}{given}",
             "recall_": "not measured" if np.isnan(self.recall_) else recall,
         }
 

@@ -42,6 +42,15 @@ def test_the_lines_say_what_the_attributes_say(X):
     assert codes[6].startswith("recall_:")
 
 
+@pytest.mark.parametrize("nprobe", [9, "many"])
+def test_another_nprobe_is_named_and_a_wrong_one_is_no_error(nprobe, X):
+    index = make(X)[1]
+    assert "is set" not in index.summary()
+    index.set_params(nprobe=nprobe)
+    assert f"{index.nprobe_} (nprobe={nprobe!r} is set)" in index.summary()
+    assert "<table>" in index._repr_html_()
+
+
 def test_memory_is_that_of_all_arrays(X):
     flat, _, codes = make(X)
     n_bytes = int(flat.summary().splitlines()[2].split()[1].replace(",", ""))
