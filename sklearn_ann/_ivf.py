@@ -87,9 +87,10 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
             Ignored; here for the scikit-learn API.
         calibration_queries : array-like of shape (n_queries, n_features), default=None
             Queries like the ones to come, which are not indexed: a few hundred to a
-            few thousand. To promise a recall of 0.95 takes 19 at least; with fewer, all
-            lists are searched. If None, rows of X that are drawn at random, 1000 at
-            most; none is its own neighbour. A pipeline does not transform them.
+            few thousand. To promise a recall of 0.95 takes 19 at least; with fewer,
+            `IVFFlatNeighbors` searches all lists. If None, rows of X that are drawn at
+            random, 1000 at most; none is its own neighbour. A pipeline does not
+            transform them.
 
         Returns
         -------

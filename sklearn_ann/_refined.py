@@ -87,15 +87,17 @@ class RefinedMixin(CalibratedMixin):
 
     def _choose(self, truth, X, target_recall, backend):
         """Set `nprobe_` and `refine_factor_`; advice if they miss a target, or None."""
-        labels, (n_queries, k) = self._labels(), truth.distances.shape
+        n_queries, k = truth.distances.shape
         target, factors = target_recall, self._factors(k)
+        if self.nprobe != "auto" and len(factors) == 1:
+            self.nprobe_ = min(check_nprobe(self.nprobe), self.nlist_)
+            self.refine_factor_ = factors[0]
+            return None
         if target is None and len(factors) > 1:
             target = _DEFAULT_TARGET
+        labels = self._labels()
         most = self._most_to_probe(truth, labels, target, backend)
         lowest = 1 if self.nprobe == "auto" else most
-        if self.nprobe != "auto" and len(factors) == 1:
-            self.nprobe_, self.refine_factor_ = most, factors[0]
-            return None
         # Some more than a search measures: one of fewer lists has others among them.
         n = max(2, factors[-1]) * k
         candidates = self._candidates(truth, X, labels, most, n, backend)
