@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors
+from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, _parallel
 from sklearn_ann._backend import get_backend
 from sklearn_ann._cpu import _ivf_flat, _ivf_pq, _knn, _threads
 from sklearn_ann._cpu._threads import run_blocks
@@ -114,6 +114,42 @@ def test_the_environment_bounds_the_threads(
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
     FlatL2Neighbors(n_jobs=n_jobs).fit(X).kneighbors(X)
     assert threads_at_work == {threading.get_ident()}
+
+
+@pytest.fixture
+def joblib_is_asked(monkeypatch):
+    """How often joblib says how many threads there may be; nothing is remembered."""
+    asked, ask = [], joblib.effective_n_jobs
+    monkeypatch.setattr(_parallel, "_answers", {})
+    monkeypatch.setattr(
+        joblib, "effective_n_jobs", lambda n_jobs: asked.append(n_jobs) or ask(n_jobs)
+    )
+    return asked
+
+
+def test_joblib_is_asked_once_a_second(joblib_is_asked, monkeypatch):
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for _ in range(5):
+        assert _parallel.count_threads(3, 2**30) == 3
+    assert joblib_is_asked == [3]
+    _parallel.count_threads(2, 2**30)
+    now += 0.9
+    _parallel.count_threads(3, 2**30)
+    assert joblib_is_asked == [3, 2]
+    now += 0.2
+    _parallel.count_threads(3, 2**30)
+    assert joblib_is_asked == [3, 2, 3]
+
+
+def test_what_joblib_says_holds_for_its_context(joblib_is_asked):
+    for _ in range(2):
+        assert _parallel.count_threads(3, 2**30) == 3
+        with joblib.parallel_config("sequential"):
+            assert _parallel.count_threads(3, 2**30) == 1
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(_parallel.count_threads, 3, 2**30).result() >= 1
+    assert len(joblib_is_asked) == 3
 
 
 # -- many callers --------------------------------------------------------------------
