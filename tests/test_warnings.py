@@ -58,7 +58,8 @@ def test_few_training_rows_with_a_cache(estimator, tmp_path):
     with pytest.warns(FewTrainingRowsWarning) as caught:
         index.fit(X)  # named
         index.fit(X)  # named
-    assert_named(caught, 2)
+    # joblib warns, too, if to write the arguments takes long.
+    assert_named([w for w in caught if w.category is FewTrainingRowsWarning], 2)
 
 
 def test_few_training_rows_of_a_grid_search():
