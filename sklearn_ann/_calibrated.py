@@ -164,6 +164,10 @@ class CalibratedMixin(RecallMixin):
             return self.nprobe_
         return check_nprobe(self.nprobe)
 
+    def _given_nprobe(self):
+        """`nprobe`, if it is no "auto", as far as there are lists."""
+        return min(check_nprobe(self.nprobe), self.nlist_)
+
     def _check_learned(self, index):
         """Refuse what is not the calibration of an index like this one."""
         super()._check_learned(index)
@@ -179,7 +183,7 @@ class CalibratedMixin(RecallMixin):
     def _facts(self):
         low, high = self.recall_interval_
         # Not checked: what is shown must not fail.
-        is_other = self.nprobe not in ("auto", self.nprobe_)
+        is_other = str(self.nprobe) not in ("auto", str(self.nprobe_))
         given = f" (nprobe={self.nprobe!r} is set)" if is_other else ""
         recall = f"{self.recall_:.4f} (95 % interval {low:.4f} to {high:.4f})"
         return {

@@ -7,7 +7,6 @@ from typing import Literal
 from numpy.typing import ArrayLike
 
 from sklearn_ann._calibration import Candidates, is_enough, options_that_reach
-from sklearn_ann._checks import check_nprobe
 from sklearn_ann._inverted_lists import empty_lists, extend_lists, labels_of_rows
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import IVFFlatIndex, read_only_index
@@ -257,7 +256,7 @@ class IVFFlatNeighbors(IVFNeighbors):
 
     def _choose(self, truth, X, target_recall, backend):
         if self.nprobe != "auto":
-            self.nprobe_ = min(check_nprobe(self.nprobe), self.nlist_)
+            self.nprobe_ = self._given_nprobe()
             return None
         # A search of lists is exact: it finds the true neighbours that it sees.
         nprobes = self._nprobes_to_see(truth, self._labels(), backend)

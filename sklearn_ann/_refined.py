@@ -14,7 +14,7 @@ from sklearn_ann._calibration import (
     ranks_of,
     recall_of,
 )
-from sklearn_ann._checks import check_nprobe, check_positive, check_refine_factor
+from sklearn_ann._checks import check_positive, check_refine_factor
 from sklearn_ann._recall import are_hits
 
 # Without a target, what more lists find beyond this does not matter.
@@ -90,7 +90,7 @@ class RefinedMixin(CalibratedMixin):
         n_queries, k = truth.distances.shape
         target, factors = target_recall, self._factors(k)
         if self.nprobe != "auto" and len(factors) == 1:
-            self.nprobe_ = min(check_nprobe(self.nprobe), self.nlist_)
+            self.nprobe_ = self._given_nprobe()
             self.refine_factor_ = factors[0]
             return None
         if target is None and len(factors) > 1:
@@ -125,7 +125,7 @@ class RefinedMixin(CalibratedMixin):
     def _most_to_probe(self, truth, labels, target, backend):
         """Lists to probe at most: all true neighbours that matter are in them."""
         if self.nprobe != "auto":
-            return min(check_nprobe(self.nprobe), self.nlist_)
+            return self._given_nprobe()
         k = truth.distances.shape[1]
         nprobes = self._nprobes_to_see(truth, labels, backend)
         # Of rows that are equally near, the k that are seen first.

@@ -42,7 +42,7 @@ def test_the_lines_say_what_the_attributes_say(X):
     assert codes[6].startswith("recall_:")
 
 
-@pytest.mark.parametrize("nprobe", [9, "many"])
+@pytest.mark.parametrize("nprobe", [9, "many", np.array([1, 2])], ids=str)
 def test_another_nprobe_is_named_and_a_wrong_one_is_no_error(nprobe, X):
     index = make(X)[1]
     assert "is set" not in index.summary()

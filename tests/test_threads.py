@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import joblib
 import numpy as np
@@ -117,7 +118,16 @@ def test_the_environment_bounds_the_threads(
 
 
 @pytest.fixture
-def joblib_is_asked(monkeypatch):
+def clock(monkeypatch):
+    """The time in seconds, as a list of one number, by which answers are remembered."""
+    seconds = [100.0]
+    clock = SimpleNamespace(monotonic=lambda: seconds[0])
+    monkeypatch.setattr(_parallel, "time", clock)
+    return seconds
+
+
+@pytest.fixture
+def joblib_is_asked(clock, monkeypatch):
     """How often joblib says how many threads there may be; nothing is remembered."""
     asked, ask = [], joblib.effective_n_jobs
     monkeypatch.setattr(_parallel, "_answers", {})
@@ -127,17 +137,15 @@ def joblib_is_asked(monkeypatch):
     return asked
 
 
-def test_joblib_is_asked_once_a_second(joblib_is_asked, monkeypatch):
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+def test_joblib_is_asked_once_a_second(joblib_is_asked, clock):
     for _ in range(5):
         assert _parallel.count_threads(3, 2**30) == 3
     assert joblib_is_asked == [3]
     _parallel.count_threads(2, 2**30)
-    now += 0.9
+    clock[0] += 0.9
     _parallel.count_threads(3, 2**30)
     assert joblib_is_asked == [3, 2]
-    now += 0.2
+    clock[0] += 0.2
     _parallel.count_threads(3, 2**30)
     assert joblib_is_asked == [3, 2, 3]
 
