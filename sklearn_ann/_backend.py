@@ -21,7 +21,17 @@ class Backend(Protocol):
     """
 
     def encode_sq8(
-        self, X, rows, positions, center, unit, codes, scales, n_threads
+        self,
+        X,
+        rows,
+        positions,
+        center,
+        unit,
+        projection,
+        codes,
+        scales,
+        full,
+        n_threads,
     ): ...
 
     def rank_duplicates(self, X, rows): ...

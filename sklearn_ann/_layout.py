@@ -17,6 +17,10 @@ OFFSET = 128
 CODEWORDS = 256
 NIBBLES = 16
 
+# Axes of a projection, with the one of the tail, and codes of a row come in multiples
+# of these.
+AXES, ROW_CODES = 32, 64
+
 # Relative rounding error allowed to each float32 evaluation of a bound: 16 units in the
 # last place, where the filter's expression needs about 8.
 ROUNDING = 2.0**-20
@@ -29,12 +33,34 @@ MAX_EXPONENT = 450
 FARTHEST = 2.0**120
 
 
+class Projection(NamedTuple):
+    """A map to fewer features that makes no distance longer: _cpu/_sq8_project.py."""
+
+    axes: np.ndarray  # (d, width)  float32  directions; the last column is zero
+    middle: np.ndarray  # (width,)  float64  a point amid the projections, in units
+
+
+class FullCodes(NamedTuple):
+    """8-bit codes of all features, row by row, if those in panels are of projections.
+
+    As in FlatIndex but for the order of the codes.
+    """
+
+    codes: np.ndarray  # (n_panels * 64, d rounded up to 64)  uint8; or (0, ...)
+    scales: np.ndarray  # (n_panels * 64,)  float32
+    sqnorms: np.ndarray  # (n_panels * 64,)  float32
+    error_ratio: float
+
+
 class FlatIndex(NamedTuple):
     """Vectors with their 8-bit codes, in panels of 64 rows.
 
     A row decodes to ``center + unit * scale * codes``. Lengths "in units" are divided
     by `unit`, a power of two near the largest length in the data, so that float32
     neither overflows nor underflows. An empty position has the sqnorm +inf.
+
+    If there is a projection, the codes in panels are those of ``projection - middle``,
+    in units, and `full` has the codes of the rows.
     """
 
     X: np.ndarray  # (n, d)  float  the vectors as given
@@ -46,6 +72,8 @@ class FlatIndex(NamedTuple):
     error_ratio: float  # |row - decoded row| <= error_ratio * scale, in units
     ids: np.ndarray  # (n_panels * 64,)  int64  row at each position; or (0,): itself
     duplicates: np.ndarray  # (n_levels, n_marked)  uint64  identical rows: see below
+    projection: Projection  # of width 0 if there is none
+    full: FullCodes
 
     # sqnorms[i] is the squared length of the decoded row minus its squared error,
     # (error_ratio * scale) ** 2, rounded down by ROUNDING of each; -inf for a row that

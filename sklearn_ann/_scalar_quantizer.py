@@ -18,9 +18,13 @@ from sklearn_ann._layout import (
     MAX_EXPONENT,
     PANEL,
     ROUNDING,
+    ROW_CODES,
     FlatIndex,
+    FullCodes,
     read_only_index,
 )
+from sklearn_ann._principal_axes import choose_projection, no_projection
+from sklearn_ann._principal_axes import is_outgrown as is_projection_outgrown
 from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty, lengthened
 
 # Rows that are looked at to choose the center. It only has to be near the middle: the
@@ -40,7 +44,7 @@ _MUCH_FINER, _COMPARED, _FAR_UNIT = 0.8, 1024, 2.0**20
 _MANY_DUPLICATES, _DUPLICATES_SAMPLE = 1 / 64, 1024
 
 
-def build_flat_index(X, backend, n_threads):
+def build_flat_index(X, backend, n_threads, is_searched_whole=False):
     """Quantise the rows of X beside them, each at its own position.
 
     Parameters
@@ -50,28 +54,38 @@ def build_flat_index(X, backend, n_threads):
     backend : module
         See ``_backend.py``.
     n_threads : int
+    is_searched_whole : bool
+        Whether a search reads all rows, so that a projection may pay.
 
     Returns
     -------
     index : FlatIndex
     """
+    empty = empty_flat_index(X, is_searched_whole)
     return add_to_flat_index(
-        empty_flat_index(X), X, GrowingArrays(), backend, n_threads
+        empty, X, GrowingArrays(), backend, n_threads, is_searched_whole
     )
 
 
-def add_to_flat_index(index, X, storage, backend, n_threads):
+def add_to_flat_index(index, X, storage, backend, n_threads, is_searched_whole=False):
     """A new index with the rows of X after those of `index`, each at its position."""
     n = len(index.X)
     positions = np.arange(n, n + len(X))
     n_panels = n_panels_for(n + len(X))
-    return place_rows(index, X, None, positions, n_panels, storage, backend, n_threads)
+    return place_rows(
+        *(index, X, None, positions, n_panels, storage, backend, n_threads),
+        is_searched_whole=is_searched_whole,
+    )
 
 
-def empty_flat_index(X):
-    """An index without rows, with a center and a unit for data like X."""
-    steps = -(-X.shape[1] // 4)
+def empty_flat_index(X, is_searched_whole=False):
+    """An index without rows, with a center, a unit and a projection for data like X."""
+    d = X.shape[1]
     center, unit = _center_and_unit(X)
+    projection = no_projection(d)
+    if is_searched_whole:
+        projection = choose_projection(X, center, unit)
+    steps = -(-(len(projection.middle) or d) // 4)
     return FlatIndex(
         X=X[:0],
         center=center,
@@ -82,10 +96,27 @@ def empty_flat_index(X):
         error_ratio=0.0,
         ids=np.empty(0, np.int64),
         duplicates=np.empty((0, 0), np.uint64),
+        projection=projection,
+        full=FullCodes(
+            codes=np.empty((0, -(-d // ROW_CODES) * ROW_CODES), np.uint8),
+            scales=np.empty(0, np.float32),
+            sqnorms=np.empty(0, np.float32),
+            error_ratio=0.0,
+        ),
     )
 
 
-def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads):
+def place_rows(
+    index,
+    X,
+    order,
+    positions,
+    n_panels,
+    storage,
+    backend,
+    n_threads,
+    is_searched_whole=False,
+):
     """A new index with the rows of X after those of `index`, at given positions.
 
     Parameters
@@ -105,6 +136,8 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     storage : GrowingArrays
     backend : module
     n_threads : int
+    is_searched_whole : bool
+        Whether a search reads all rows, so that a projection may pay.
 
     Returns
     -------
@@ -122,39 +155,52 @@ def place_rows(index, X, order, positions, n_panels, storage, backend, n_threads
     duplicates = index.duplicates
     if is_due:
         duplicates = _mark_duplicates(X, ids, n_panels, backend)
-    if is_due and n > 0 and _is_outgrown(index, X):
-        index = empty_flat_index(X)
+    if is_due and n > 0 and _is_outgrown(index, X, is_searched_whole):
+        index = empty_flat_index(X, is_searched_whole)
         positions, rows = _all_positions(sqnorms, positions, ids)
-    codes = storage.resize("codes", index.codes, n_panels)
+    index = index._replace(X=X, ids=ids, duplicates=duplicates)
+    return _encode(index, rows, positions, sqnorms, storage, backend, n_threads)
+
+
+def _encode(index, rows, positions, sqnorms, storage, backend, n_threads):
+    """The index with codes of more rows, at given positions; `sqnorms` get theirs."""
+    n_positions, n_old = len(sqnorms), len(index.codes)
+    codes = storage.resize("codes", index.codes, n_positions // PANEL)
     scales = storage.resize("scales", index.scales, n_positions)
     scales[len(index.scales) :] = 0
-    center, unit = index.center, index.unit
+    n_full = n_positions if len(index.projection.middle) else 0
+    full_codes = storage.resize("full_codes", index.full.codes, n_full)
+    full_scales = storage.resize("full_scales", index.full.scales, n_full)
+    full_scales[len(index.full.scales) :] = 0
+    full_sqnorms = lengthened(index.full.sqnorms, n_full, np.inf)
+    frame = index.center, index.unit, index.projection
+    outputs = codes, scales, (full_codes, full_scales)
     lengths, ratios = backend.encode_sq8(
-        X, rows, positions, center, unit, codes, scales, n_threads
+        index.X, rows, positions, *frame, *outputs, n_threads
     )
-    error_ratio = float(ratios.max())
-    if len(index.codes) == 0 or error_ratio <= index.error_ratio:
-        error_ratio = max(error_ratio, index.error_ratio)
-    else:
+    ratios = ratios.max(axis=1)
+    before = np.array([index.error_ratio, index.full.error_ratio])
+    if n_old and (ratios > before).any():
         # A row loses more to its codes than any row did so far: all bounds change.
-        positions, rows = _all_positions(sqnorms, positions, ids)
+        positions, rows = _all_positions(sqnorms, positions, index.ids)
         lengths, _ = backend.encode_sq8(
-            X, rows, positions, center, unit, codes, scales, n_threads
+            index.X, rows, positions, *frame, *outputs, n_threads
         )
-    sqnorms[positions] = _sqnorms(lengths, scales[positions], error_ratio)
-    n_old = len(index.codes)
-    clear_empty(codes[n_old:], sqnorms[n_old * PANEL :] == np.inf)
+    error_ratio, full_ratio = map(float, np.maximum(ratios, before))
+    sqnorms[positions] = _sqnorms(lengths[0], scales[positions], error_ratio)
+    is_empty = sqnorms[n_old * PANEL :] == np.inf
+    clear_empty(codes[n_old:], is_empty)
+    if n_full:
+        full_scales_here = full_scales[positions]
+        full_sqnorms[positions] = _sqnorms(lengths[1], full_scales_here, full_ratio)
+        full_codes[n_old * PANEL :][is_empty] = 0
     return read_only_index(
-        FlatIndex(
-            X=X,
-            center=center,
+        index._replace(
             codes=codes,
             scales=scales,
             sqnorms=sqnorms,
-            unit=unit,
             error_ratio=error_ratio,
-            ids=ids,
-            duplicates=duplicates,
+            full=FullCodes(full_codes, full_scales, full_sqnorms, full_ratio),
         )
     )
 
@@ -177,13 +223,22 @@ def _is_due(n_chosen_for, n):
     return n_chosen_for.bit_length() < n.bit_length()
 
 
-def _is_outgrown(index, X):
+def _is_outgrown(index, X, is_searched_whole):
+    """Whether the codes of all rows X should be made in another way."""
+    if is_searched_whole:
+        chosen = index.projection, X, index.center, index.unit
+        return is_projection_outgrown(*chosen) or _is_off_center(index, X)
+    return _is_off_center(index, X)
+
+
+def _is_off_center(index, X):
     """Whether the codes of all rows X would be much finer around another center."""
     center, unit = _center_and_unit(X)
     if not 1 / _FAR_UNIT < unit / index.unit < _FAR_UNIT:
         return True
     sample = _every_nth(X, _COMPARED)
-    if index.error_ratio > 0 and _fits_bytes(sample):
+    ratio = (index.full if len(index.projection.middle) else index).error_ratio
+    if ratio > 0 and _fits_bytes(sample):
         # Around this center integers may be encoded without loss.
         return not np.array_equal(center, index.center)
     with np.errstate(over="ignore"):

@@ -19,14 +19,19 @@ from sklearn_ann._inverted_lists import (
     owners_of,
 )
 from sklearn_ann._layout import (
+    AXES,
     MAX_EXPONENT,
     PANEL,
+    ROW_CODES,
     FlatIndex,
+    FullCodes,
     InvertedLists,
     IVFFlatIndex,
     IVFPQIndex,
+    Projection,
     read_only_index,
 )
+from sklearn_ann._principal_axes import makes_no_distance_longer
 from sklearn_ann._product_quantizer import check_codebooks, empty_pq_index
 
 # Fields that follow from others.
@@ -120,28 +125,62 @@ def _flat_index(stored, filled):
     X = _array(stored, "X", _FLOATS, (filled.sum(), None))
     d = X.shape[1]
     _check(d > 0, "X must have features")
-    n_panels, steps = len(filled) // PANEL, -(-d // 4)
+    projection = _projection(_dict(stored, "projection"), d)
+    width = len(projection.middle)
+    n_panels, steps = len(filled) // PANEL, -(-(width or d) // 4)
     center = _array(stored, "center", np.float64, (d,))
     _check(np.isfinite(center).all(), "center must be finite")
-    scales = _array(stored, "scales", np.float32, filled.shape)
-    _check(np.isfinite(scales).all() and (scales >= 0).all(), "scales must be finite")
-    unit, error_ratio = stored.get("unit"), stored.get("error_ratio")
+    unit = stored.get("unit")
     _check(_is_unit(unit), "unit must be a power of two")
-    _check(
-        isinstance(error_ratio, float) and 0 <= error_ratio < np.inf,
-        "error_ratio must be a finite float",
-    )
     return FlatIndex(
         X=X,
         center=center,
         codes=_array(stored, "codes", np.uint8, (n_panels, steps, PANEL, 4)),
-        scales=scales,
+        scales=_scales(stored, filled),
         sqnorms=_bounds(stored, "sqnorms", filled),
         unit=unit,
-        error_ratio=error_ratio,
+        error_ratio=_error_ratio(stored),
         ids=stored.get("ids"),
         duplicates=_array(stored, "duplicates", np.uint64, (None, None)),
+        projection=projection,
+        full=_full_codes(_dict(stored, "full"), filled[: len(filled) * (width > 0)], d),
     )
+
+
+def _projection(stored, d):
+    axes = _array(stored, "axes", np.float32, (d, None))
+    width = axes.shape[1]
+    _check(width % AXES == 0, f"axes must be a multiple of {AXES}")
+    middle = _array(stored, "middle", np.float64, (width,))
+    fits = np.isfinite(middle).all() and makes_no_distance_longer(axes)
+    _check(fits, "axes must make no distance longer")
+    return Projection(axes=axes, middle=middle)
+
+
+def _full_codes(stored, filled, d):
+    """FullCodes with rows at these positions."""
+    length = -(-d // ROW_CODES) * ROW_CODES
+    return FullCodes(
+        codes=_array(stored, "codes", np.uint8, (len(filled), length)),
+        scales=_scales(stored, filled),
+        sqnorms=_bounds(stored, "sqnorms", filled),
+        error_ratio=_error_ratio(stored),
+    )
+
+
+def _scales(stored, filled):
+    scales = _array(stored, "scales", np.float32, filled.shape)
+    _check(np.isfinite(scales).all() and (scales >= 0).all(), "scales must be finite")
+    return scales
+
+
+def _error_ratio(stored):
+    error_ratio = stored.get("error_ratio")
+    _check(
+        isinstance(error_ratio, float) and 0 <= error_ratio < np.inf,
+        "error_ratio must be a finite float",
+    )
+    return error_ratio
 
 
 def _centroids(stored):

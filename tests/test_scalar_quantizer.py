@@ -14,8 +14,9 @@ import vector_kinds
 from numpy.testing import assert_array_equal
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, _cpu
+from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._sq8_block import encode_queries, set_threshold
-from sklearn_ann._cpu._sq8_filter import filter_panels
+from sklearn_ann._cpu._sq8_filter import bound_noted, filter_panels
 from sklearn_ann._cpu._sq8_quantize import subtract_center
 
 KINDS = pytest.mark.parametrize(
@@ -47,16 +48,23 @@ def filtered(index, Q, thresholds):
     block = encode_queries(0, len(Q), Q, index, n + 64)
     block.full_at[:] = n
     for i, threshold in enumerate(thresholds):
-        set_threshold(block, i, threshold, index.error_ratio)
+        set_threshold(block, i, threshold, index)
     dots = np.empty((4, 64), np.int32)
     panels, members = np.arange(len(index.codes)), np.arange(len(Q))
-    queries = block.codes, block.biases
+    queries = block.panels.codes, block.panels.biases
     end = filter_panels(panels, 0, members, *queries, block, index, n, dots)
     assert end == len(panels)
+    bound_all(members, block, index)
     for i, count in enumerate(block.counts[: len(Q)]):
         yield tuple(
             array[i, :count] for array in (block.rows, block.lowers, block.uppers)
         )
+
+
+@jit
+def bound_all(members, block, index):
+    for i in members:
+        bound_noted(i, block, index)
 
 
 def assert_codes_keep_their_promise(index):

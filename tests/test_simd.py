@@ -28,15 +28,33 @@ TIERS = {
 _SCRIPT = """
 import sys
 import numpy as np
-from sklearn_ann import FlatL2Neighbors, IVFPQNeighbors
+from sklearn_ann import FlatL2Neighbors, _scalar_quantizer
 from sklearn_ann._cpu import simd_tier
+from sklearn_ann._layout import Projection
+from sklearn_ann._principal_axes import no_projection
+
+
+def some_projection(X, center, unit):
+    rng, d = np.random.default_rng(0), X.shape[1]
+    axes = np.zeros((d, 32), np.float32)
+    axes[:, :-1] = np.linalg.qr(rng.standard_normal((d, 31)))[0] * (1 - 1e-5)
+    return Projection(axes, np.zeros(32))
+
+
+def search(X, Q, choose_projection):
+    _scalar_quantizer.choose_projection = choose_projection
+    return FlatL2Neighbors(n_jobs=1).fit(X).kneighbors(Q, 10)
+
 
 answers = {}
 with np.load(sys.argv[1]) as data:
     for name in {key[:-2] for key in data}:
-        index = FlatL2Neighbors(n_jobs=1).fit(data[f"{name}/X"])
-        found = index.kneighbors(data[f"{name}/Q"], 10)
+        X, Q = data[f"{name}/X"], data[f"{name}/Q"]
+        found = search(X, Q, lambda X, center, unit: no_projection(X.shape[1]))
         answers[f"{name}/distances"], answers[f"{name}/ids"] = found
+        if X.shape[1] >= 64:
+            others = search(X, Q, some_projection)
+            assert all(map(np.array_equal, found, others)), name
 np.savez(sys.argv[2], **answers)
 print(simd_tier())
 """

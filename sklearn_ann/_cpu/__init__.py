@@ -9,6 +9,7 @@ quantization; files without a family are an operation of the seam, or serve all:
       |-> _knn ---+
       |-> _radius +----------------> _sq8_filter ------+-> _sq8_simd
                   +-> _sq8_block --> _sq8_codes -------|-> _sq8_quantize
+                  |                                    |-> _sq8_project
     _kmeans ------+------------------------------------+
 
     _ivf_pq --------> _pq_block ---> _pq_codes ----------> _pq_codewords
@@ -20,6 +21,7 @@ quantization; files without a family are an operation of the seam, or serve all:
     what searches share     _schedule, _lists, _candidates, _topk
     what bounds share       _rounding
     vector instructions     _distance, _bits; written with _ir
+    references to arrays    _borrow
     compiling and running   _jit, _cache, _target, _threads; Numba's inside: _numba
 """
 

@@ -18,3 +18,14 @@ def lowest_bit(typingctx, mask):
         return builder.call(function, [args[0], ir.Constant(ir.IntType(1), 1)])
 
     return types.intp(types.uint64), generate
+
+
+@intrinsic
+def count_bits(typingctx, mask):
+    """How many bits of a 64-bit mask are set."""
+
+    def generate(context, builder, signature, args):
+        function = declare(builder, "llvm.ctpop.i64", I64, [I64])
+        return builder.call(function, [args[0]])
+
+    return types.intp(types.uint64), generate

@@ -60,8 +60,8 @@ def _scan_flat_by_list(
     k, n = sqdists.shape[1], stop - start
     exact = np.empty(capacity(k))
     block = encode_queries(start, stop, Q, rows, len(exact))
-    # Taken out of their tuples once, see ``filter_panels``.
-    block_codes, block_biases = block.codes, block.biases
+    # Taken out of their tuples once, see ``_borrow.py``.
+    block_codes, block_biases = block.panels.codes, block.panels.biases
     panels, offsets = lists.panels, lists.offsets
     list_numbers, starts, members_of_all, _ = group_by_list(
         probes[start:stop], len(offsets) - 1

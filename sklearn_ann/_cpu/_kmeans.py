@@ -66,7 +66,7 @@ def _gather(start, stop, X, rows):
 def _nearest_centroid(
     ceiling,    # IN  float32             higher bounds have no survivor
     lowest,     # IN  (n_panels,)         float32  lowest bound of each panel
-    dots,       # IN  (n_panels, 4, 64)   int32
+    dots,       # IN  (n_panels * 4, 64)  int32
     j,          # IN  int                 place of the row in its tile
     factor,     # IN  float32             arguments of ``survivors``
     base,       # IN  float32
@@ -82,7 +82,9 @@ def _nearest_centroid(
     for panel in range(len(lowest)):
         if lowest[panel] > ceiling:
             continue
-        mask = survivors(dots[panel], scales, sqnorms, j, panel, factor, base, limit)
+        mask = survivors(
+            dots, scales, sqnorms, TILE * panel + j, panel, factor, base, limit
+        )
         while mask != 0:
             c = panel * PANEL + lowest_bit(mask)
             mask &= mask - np.uint64(1)
@@ -105,25 +107,25 @@ def _assign(
 ):
     block_rows = _gather(start, stop, X, rows)
     block = encode_queries(0, stop - start, block_rows, index, 0)
-    # Taken out of their tuples once, see ``filter_panels``.
+    # Taken out of their tuples once, see ``_borrow.py``.
     centroids, error_ratio = index.X, index.error_ratio
     codes, scales, sqnorms = index.codes, index.scales, index.sqnorms
-    queries, biases, factors = block.codes, block.biases, block.factors
-    bases, limits = block.bases, block.limits
-    query_sqnorms, query_errors = block.sqnorms, block.errors
+    queries, biases, factors = block.full.codes, block.full.biases, block.full.factors
+    bases, limits = block.full.bases, block.full.limits
+    query_sqnorms, query_errors = block.full.sqnorms, block.full.errors
     n_panels = codes.shape[0]
-    dots = np.empty((n_panels, TILE, PANEL), np.int32)
+    dots = np.empty((n_panels * TILE, PANEL), np.int32)
     lowest_of_panels = np.empty(n_panels, np.float32)
     largest_scale, largest_sqnorm = _largest_of(scales, sqnorms, len(centroids))
     largest_error = error_ratio * largest_scale
     for tile in range(0, stop - start, TILE):
         for panel in range(n_panels):
-            dot_tile(codes, panel, queries, tile, biases, dots[panel])
+            dot_tile(codes, panel, queries, tile, biases, dots, TILE * panel)
         for j in range(min(TILE, stop - start - tile)):
             i, lowest = tile + j, np.float32(np.inf)
             for panel in range(n_panels):
                 lowest_of_panels[panel] = lowest_bound(
-                    dots[panel], scales, sqnorms, j, panel, factors[i]
+                    dots, scales, sqnorms, TILE * panel + j, panel, factors[i]
                 )
                 lowest = min(lowest, lowest_of_panels[panel])
             terms = largest_sqnorm + query_sqnorms[i] + 2 * largest_error**2
@@ -131,7 +133,7 @@ def _assign(
             threshold = _upper_bound(
                 lowest, query_sqnorms[i], query_errors[i], largest_error, rounding
             )
-            set_threshold(block, i, threshold, error_ratio)
+            set_threshold(block, i, threshold, index)
             # No panel whose bounds all exceed it has a survivor.
             ceiling = np.float32(limits[i] + largest_scale * bases[i] + rounding)
             labels[start + i], sqdists[start + i] = _nearest_centroid(

@@ -14,18 +14,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._borrow import borrowed
 from sklearn_ann._cpu._candidates import capacity, growth
 from sklearn_ann._cpu._distance import prefetch, sqdist
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._rounding import rounded_down, rounded_up
 from sklearn_ann._cpu._schedule import limit_threads, split_queries
-from sklearn_ann._cpu._sq8_block import (
-    encode_queries,
-    set_threshold,
-    threshold_terms,
-    tie_threshold,
+from sklearn_ann._cpu._sq8_block import encode_queries, set_threshold, tie_threshold
+from sklearn_ann._cpu._sq8_filter import (
+    bound_noted,
+    dot_panels,
+    filter_panels,
+    find_in_chunk,
+    first_row,
+    level_of,
+    limit_of_best,
+    n_rows_of,
 )
-from sklearn_ann._cpu._sq8_filter import filter_panels
 from sklearn_ann._cpu._sq8_simd import TILE
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._cpu._topk import (
@@ -40,49 +45,42 @@ from sklearn_ann._layout import PANEL, read_only
 # Codes of the queries of a block stay in the L2 cache while the panels stream by.
 _BLOCK_BYTES = 2**18
 
+# Queries whose dot products with a chunk of panels are kept at a time; how many bytes
+# these and the codes of the panels may have, to stay in the L2 cache; panels at most.
+_GROUP = 16 * TILE
+_CHUNK_BYTES = 2**20
+_MOST_PANELS = 64
 
-@jit
-def shrink_sq8(
+# Rows with the lowest bounds that give a query its first threshold, for each neighbour.
+_SEEDS = 2
+
+# Candidates ahead of their turn that are fetched into the cache.
+_AHEAD = 3
+
+
+@inlined_jit
+def _shrink_sq8(
     block,        # INOUT  SQ8Block
-    members,      # IN     (n_members,)  int64  queries of the block to look at
+    i,            # IN     int    query of the block
     k,            # IN     int
-    error_ratio,  # IN     float
+    index,        # IN     FlatIndex
+    sqdist_step,  # IN     float  0: rows to come need not have larger numbers
 ):
-    """Of more candidates than `full_at`, drop those above a lower threshold.
-
-    Returns whether some query has no room for the candidates of another panel all the
-    same.
-    """
-    # Taken out of the tuple once, see ``filter_panels``.
-    sqnorms, errors, sqdist_steps = block.sqnorms, block.errors, block.sqdist_steps
-    thresholds, bases, limits = block.thresholds, block.bases, block.limits
-    counts, full_at = block.counts, block.full_at
-    lowers, uppers, rows = block.lowers, block.uppers, block.rows
-    most = lowers.shape[1] - PANEL
-    is_stuck = False
-    for i in members:
-        count = counts[i]
-        if count <= full_at[i]:
-            continue
-        if count >= k:
-            threshold = min(above_kth_smallest(uppers[i], count, k), thresholds[i])
-            thresholds[i] = threshold
-            nearer = tie_threshold(threshold, sqdist_steps[i])
-            bases[i], limits[i] = threshold_terms(
-                nearer, sqnorms[i], errors[i], error_ratio
-            )
-            kept = 0
-            for c in range(count):
-                # Copied in any case: a branch here is predicted wrongly half the time.
-                lower = lowers[i, c]
-                lowers[i, kept] = lower
-                uppers[i, kept] = uppers[i, c]
-                rows[i, kept] = rows[i, c]
-                kept += lower <= rounded_up(threshold)
-            counts[i] = kept
-        full_at[i] = counts[i] + growth(k)
-        is_stuck |= full_at[i] > most
-    return is_stuck
+    """Lower the threshold of a query, and drop the candidates above it."""
+    uppers, lowers, rows = block.uppers[i], block.lowers[i], block.rows[i]
+    count = block.counts[i]
+    if count >= k:
+        threshold = min(above_kth_smallest(uppers, count, k), block.thresholds[i])
+        set_threshold(block, i, tie_threshold(threshold, sqdist_step), index)
+        block.thresholds[i] = threshold
+        kept = 0
+        for c in range(count):
+            # Copied in any case: a branch here is predicted wrongly half the time.
+            lower = lowers[c]
+            lowers[kept], uppers[kept], rows[kept] = lower, uppers[c], rows[c]
+            kept += lower <= rounded_up(threshold)
+        block.counts[i] = block.ends[i] = kept
+    block.full_at[i] = block.counts[i] + growth(k)
 
 
 @jit
@@ -93,16 +91,19 @@ def _measure_sq8(
     Q,        # IN     (nq, d)    float
     query,    # IN     int        the same query, of all
     index,    # IN     FlatIndex
+    sqdist_step,  # IN  float     0: rows to come need not have larger numbers
     exact,    # OUT    (capacity,)  float64  squared distances of the candidates
 ):
     """Measure the candidates of a query and keep the k nearest, in order."""
     X, lowers, uppers, rows = index.X, block.lowers[i], block.uppers[i], block.rows[i]
     kept, count, reach = 0, block.counts[i], np.inf
+    for c in range(min(_AHEAD, count)):
+        prefetch(X, rows[c])
     for c in range(count):
         if lowers[c] > reach:
             continue
-        if c + 1 < count:
-            prefetch(X, rows[c + 1])
+        if c + _AHEAD < count:
+            prefetch(X, rows[c + _AHEAD])
         measured, row = sqdist(X, rows[c], Q, query), rows[c]
         # The k best so far are a heap. Of equally near rows most come in the order of
         # their numbers, so that one comparison is all that a late one costs.
@@ -124,13 +125,107 @@ def _measure_sq8(
         # finite: a row that stays must not exceed the threshold of that.
         lowers[c] = rounded_down(distance) if distance < np.inf else 0.0
         uppers[c] = rounded_up(distance)
-    block.counts[i] = kept
+    block.counts[i] = block.ends[i] = kept
     block.full_at[i] = kept + growth(k)
     if kept == k:
         threshold = min(uppers[k - 1], block.thresholds[i])
-        nearer = tie_threshold(threshold, block.sqdist_steps[i])
-        set_threshold(block, i, nearer, index.error_ratio)
+        nearer = tie_threshold(threshold, sqdist_step)
+        set_threshold(block, i, nearer, index)
         block.thresholds[i] = threshold
+
+
+@inlined_jit
+def _sort_out(
+    i,      # IN     int      query of the block
+    k,      # IN     int
+    Q,      # IN     (nq, d)  float
+    query,  # IN     int      the same query, of all
+    index,  # IN     FlatIndex
+    block,  # INOUT  SQ8Block
+    sqdist_step,  # IN  float  0: rows to come need not have larger numbers
+    exact,  # SCRATCH (capacity,)  float64
+):
+    """Fewer candidates, at a lower threshold, of a query that has noted many rows."""
+    bound_noted(i, block, index)
+    if block.counts[i] > block.full_at[i]:
+        _shrink_sq8(block, i, k, index, sqdist_step)
+        # No room for another panel all the same.
+        if block.full_at[i] > len(exact) - PANEL:
+            _measure_sq8(block, i, k, Q, query, index, sqdist_step, exact)
+
+
+@inlined_jit
+def _start(
+    chunk,  # IN     Chunk
+    row,    # IN     int      of the query's first dot products
+    i,      # IN     int      query of the block
+    k,      # IN     int
+    Q,      # IN     (nq, d)  float
+    query,  # IN     int      the same query, of all
+    index,  # IN     FlatIndex
+    block,  # INOUT  SQ8Block
+    exact,  # SCRATCH (capacity,)  float64
+):
+    """The candidates of a query in a chunk, those with the lowest bounds first."""
+    level, none, best = level_of(k), np.float32(-np.inf), np.float32(-np.inf)
+    is_new, step = block.thresholds[i] == np.inf, block.sqdist_steps[i]
+    if is_new:
+        factor = block.panels.factors[i]
+        best = limit_of_best(
+            chunk, row, index.scales, index.sqnorms, factor, _SEEDS * k
+        )
+        # These are not looked at in the order of their numbers.
+        step = 0.0
+    while True:
+        p = 0
+        while p < len(chunk.panels):
+            base, limit, seen = block.panels.bases[i], block.panels.limits[i], best
+            if is_new:
+                base, limit, seen = np.float32(0.0), best, none
+            p = find_in_chunk(
+                chunk, row, p, i, base, limit, seen, level, block, index
+            )
+            if is_new and p == len(chunk.panels):
+                block.full_at[i] = -1
+            if block.ends[i] > block.full_at[i]:
+                _sort_out(i, k, Q, query, index, block, step, exact)
+        if not is_new or best == np.inf:
+            break
+        is_new = False
+
+
+@jit
+def _first_chunk(
+    panels,   # IN     (n_panels,)         int64  numbers of the panels to search
+    members,  # IN     (n_members,)        int64  queries of the block
+    codes,    # IN     (padded, steps, 4)  int8   of the members
+    biases,   # IN     (padded,)           int32
+    start,    # IN     int                        first query of the block
+    k,        # IN     int
+    Q,        # IN     (nq, d)             float
+    index,    # IN     FlatIndex
+    block,    # INOUT  SQ8Block
+    exact,    # SCRATCH (capacity,)        float64
+):
+    """Search the first panels, for thresholds that are good; how many they are."""
+    index, block, Q, exact = borrowed((index, block, Q, exact))
+    n_members = len(members)
+    n_rows, n_panels = n_rows_of(min(n_members, _GROUP)), _MOST_PANELS
+    if n_rows > 1:
+        bytes_of_panel = index.codes.shape[1] * 4 * PANEL + n_rows * 4 * PANEL
+        n_panels = max(1, min(n_panels, _CHUNK_BYTES // bytes_of_panel))
+    panels = panels[:n_panels]
+    dots = np.empty((n_rows * len(panels), PANEL), np.int32)
+    for first in range(0, n_members, _GROUP):
+        stop = min(first + _GROUP, n_members)
+        owned = dot_panels(panels, first, stop, codes, biases, index.codes, dots)
+        chunk = borrowed(owned)
+        for m in range(first, stop):
+            i, row = members[m], first_row(chunk, m - first)
+            if block.thresholds[i] >= 0:
+                _start(chunk, row, i, k, Q, start + i, index, block, exact)
+    # Named here, the last chunk outlives the loop above.
+    return len(owned.panels)
 
 
 @jit
@@ -147,15 +242,22 @@ def collect(
     exact,    # SCRATCH (capacity,)        float64
 ):
     """Bring the candidates of some queries up to date with some panels."""
-    dots = np.empty((TILE, PANEL), np.int32)
+    index, block, Q, exact = borrowed((index, block, Q, exact))
+    is_new = False
+    for i in members:
+        is_new |= block.thresholds[i] == np.inf
     # No literal 0, for which Numba would compile the filter a second time.
-    at, most = np.int64(0), len(exact) - PANEL
+    at, dots = np.int64(0), np.empty((TILE, PANEL), np.int32)
+    if is_new and len(panels):
+        at += _first_chunk(
+            panels, members, codes, biases, start, k, Q, index, block, exact
+        )
     while at < len(panels):
         at = filter_panels(panels, at, members, codes, biases, block, index, k, dots)
-        if shrink_sq8(block, members, k, index.error_ratio):
-            for i in members:
-                if block.full_at[i] > most:
-                    _measure_sq8(block, i, k, Q, start + i, index, exact)
+        for i in members:
+            if block.ends[i] > block.full_at[i]:
+                step = block.sqdist_steps[i]
+                _sort_out(i, k, Q, start + i, index, block, step, exact)
 
 
 @jit
@@ -170,11 +272,12 @@ def finish(
     ids,      # OUT    (nq, k)  int64    -1 where there is none
 ):
     """Measure what is left and write down the k nearest."""
+    index, block, Q, exact = borrowed((index, block, Q, exact))
     k = sqdists.shape[1]
-    block.full_at[:] = -1
-    shrink_sq8(block, members, k, index.error_ratio)
     for i in members:
-        _measure_sq8(block, i, k, Q, start + i, index, exact)
+        bound_noted(i, block, index)
+        _shrink_sq8(block, i, k, index, 0.0)
+        _measure_sq8(block, i, k, Q, start + i, index, 0.0, exact)
         found = block.counts[i]
         for c in range(k):
             sqdists[start + i, c] = exact[c] if c < found else np.inf
@@ -196,7 +299,7 @@ def knn_block(
     exact = np.empty(capacity(k))
     block = encode_queries(start, stop, Q, index, len(exact))
     members = np.arange(stop - start)
-    codes, biases = block.codes, block.biases
+    codes, biases = block.panels.codes, block.panels.biases
     collect(panels, members, codes, biases, start, k, Q, index, block, exact)
     finish(start, members, Q, index, block, exact, sqdists, ids)
 
@@ -225,7 +328,9 @@ def knn(Q, index, k, n_threads):
     nq = len(Q)
     panels = np.arange(len(index.codes))
     sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
-    n_threads = limit_threads(n_threads, nq, index.codes.size)
+    # Codes of all features are read for some rows, and wait for memory.
+    n_products = index.codes.size + index.full.codes.size // 2
+    n_threads = limit_threads(n_threads, nq, n_products)
     if n_threads > 1 and nq < 2 * TILE * n_threads:
         return _knn_over_rows(Q, panels, index, k, n_threads)
     run_blocks(

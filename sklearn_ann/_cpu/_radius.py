@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._borrow import borrowed
 from sklearn_ann._cpu._distance import prefetch, sqdist
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._rounding import rounded_down
 from sklearn_ann._cpu._sq8_block import encode_queries, set_threshold
-from sklearn_ann._cpu._sq8_filter import filter_panels
+from sklearn_ann._cpu._sq8_filter import bound_noted, filter_panels
 from sklearn_ann._cpu._sq8_simd import TILE
 from sklearn_ann._cpu._threads import cut, run_blocks
 from sklearn_ann._layout import PANEL, read_only
@@ -17,6 +18,79 @@ from sklearn_ann._layout import PANEL, read_only
 # have before those are handed over.
 _BLOCK = 16 * TILE
 _MAX_HITS = 2**16
+
+
+@inlined_jit
+def _hand_over(
+    i,             # IN   int         query of the block
+    query,         # IN   int         the same query, of all
+    Q,             # IN   (nq, d)     float
+    index,         # IN   FlatIndex
+    block,         # INOUT  SQ8Block
+    sqradius,      # IN   float
+    surely,        # IN   float       rows with smaller upper bounds are not measured
+    with_sqdists,  # IN   bool
+    n_hits,        # IN   int         how many there are
+    queries,       # OUT  (n_hits,)   uint8
+    ids,           # OUT  (n_hits,)   int64
+    sqdists,       # OUT  (n_hits,)   float64  or (0,)
+):
+    """Turn the candidates of a query into hits; how many there are then."""
+    X, count = index.X, block.counts[i]
+    uppers, rows = block.uppers[i], block.rows[i]
+    for c in range(count):
+        if not uppers[c] <= surely:
+            if c + 1 < count:
+                prefetch(X, rows[c + 1])
+            exact = sqdist(X, rows[c], Q, query)
+            if not exact <= sqradius:
+                continue
+            if with_sqdists:
+                sqdists[n_hits] = exact
+        queries[n_hits] = i
+        ids[n_hits] = rows[c]
+        n_hits += 1
+    block.counts[i] = block.ends[i] = 0
+    return n_hits
+
+
+@jit
+def _search(
+    start,         # IN   int          first query
+    panels,        # IN   (n_panels,)  int64    numbers of the panels to search
+    at,            # IN   int          where to begin among them
+    Q,             # IN   (nq, d)      float
+    index,         # IN   FlatIndex
+    block,         # INOUT  SQ8Block   with thresholds
+    sqradius,      # IN   float        in the units of X
+    surely,        # IN   float        rows with smaller upper bounds are not measured
+    with_sqdists,  # IN   bool
+    counts,        # INOUT  (nq,)      int64    hits of each query so far
+    queries,       # OUT  (n_hits,)    uint8    from `start`
+    ids,           # OUT  (n_hits,)    int64
+    sqdists,       # OUT  (n_hits,)    float64  or (0,)
+):
+    """Rows within the radius, until the outputs are full: as ``_radius``."""
+    codes, biases = block.panels.codes, block.panels.biases
+    index, block, Q = borrowed((index, block, Q))
+    # Those behind the last query, which fill its tile up, have no hits.
+    members = np.arange(len(block.counts))
+    dots = np.empty((TILE, PANEL), np.int32)
+    n_hits, room = 0, len(members) * block.rows.shape[1]
+    while at < len(panels) and n_hits + room <= len(ids):
+        at = filter_panels(
+            panels, at, members, codes, biases, block, index, len(index.X), dots
+        )
+        for i in members:
+            n_before = n_hits
+            bound_noted(i, block, index)
+            n_hits = _hand_over(
+                i, start + i, Q, index, block, sqradius, surely, with_sqdists,
+                n_hits, queries, ids, sqdists,
+            )
+            if n_hits > n_before:
+                counts[start + i] += n_hits - n_before
+    return at, n_hits
 
 
 @jit
@@ -41,38 +115,15 @@ def _radius(
     capacity = 2 * PANEL
     block = encode_queries(start, stop, Q, index, capacity)
     block.full_at[:] = capacity - PANEL
-    members = np.arange(stop - start)
     threshold = np.sqrt(sqradius) / index.unit
-    for i in members:
+    for i in range(stop - start):
         if block.thresholds[i] >= 0:
-            set_threshold(block, i, threshold, index.error_ratio)
-    dots = np.empty((TILE, PANEL), np.int32)
-    n_hits, at = 0, first
-    # Taken out of their tuples once, see ``filter_panels``.
-    X, codes, biases = index.X, block.codes, block.biases
-    n_candidates, uppers, rows = block.counts, block.uppers, block.rows
+            set_threshold(block, i, threshold, index)
     surely = -1.0 if with_sqdists else rounded_down(threshold)
-    while at < len(panels) and n_hits + (stop - start) * capacity <= len(ids):
-        at = filter_panels(
-            panels, at, members, codes, biases, block, index, len(X), dots
-        )
-        for i in members:
-            n_hits_before = n_hits
-            for c in range(n_candidates[i]):
-                if not uppers[i, c] <= surely:
-                    if c + 1 < n_candidates[i]:
-                        prefetch(X, rows[i, c + 1])
-                    exact = sqdist(X, rows[i, c], Q, start + i)
-                    if not exact <= sqradius:
-                        continue
-                    if with_sqdists:
-                        sqdists[n_hits] = exact
-                queries[n_hits] = i
-                ids[n_hits] = rows[i, c]
-                n_hits += 1
-            counts[start + i] += n_hits - n_hits_before
-            n_candidates[i] = 0
-    return at, n_hits
+    return _search(
+        start, panels, first, Q, index, block, sqradius, surely, with_sqdists,
+        counts, queries, ids, sqdists,
+    )
 
 
 def radius(Q, index, sqradius, with_sqdists, n_threads):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._rounding import (
     limit_of,
     narrowed,
@@ -18,52 +18,99 @@ from sklearn_ann._cpu._rounding import (
     widened,
 )
 from sklearn_ann._cpu._sq8_codes import encode_vector, is_whole
+from sklearn_ann._cpu._sq8_project import empty_vectors, largest_of_image, project
 from sklearn_ann._cpu._sq8_quantize import subtract_center
 from sklearn_ann._cpu._sq8_simd import QUERY_LEVELS, TILE
 from sklearn_ann._layout import OFFSET
 
 
-class SQ8Block(NamedTuple):
-    """Encoded queries, what the filter needs of them, and their candidates."""
+class SQ8Queries(NamedTuple):
+    """Encoded queries, and what ``survivors`` needs of them."""
 
     codes: np.ndarray  # (padded, steps, 4)     int8
     biases: np.ndarray  # (padded,)             int32    undo the offset of rows
     scales: np.ndarray  # (padded,)             float64  in units
     sqnorms: np.ndarray  # (padded,)            float64  of the decoded query
     errors: np.ndarray  # (padded,)             float64
-    sqdist_steps: np.ndarray  # (padded,)       float64  see ``tie_threshold``
-    thresholds: np.ndarray  # (padded,)         float64  -1: nothing is a neighbour
     factors: np.ndarray  # (padded,)            float32  arguments of ``survivors``
     bases: np.ndarray  # (padded,)              float32
     limits: np.ndarray  # (padded,)             float32
+
+
+class SQ8Block(NamedTuple):
+    """Encoded queries, their thresholds, and their candidates."""
+
+    panels: SQ8Queries  # for the codes in panels
+    full: SQ8Queries  # for codes of all features: the same without a projection
+    sqdist_steps: np.ndarray  # (padded,)       float64  see ``tie_threshold``
+    thresholds: np.ndarray  # (padded,)         float64  -1: nothing is a neighbour
     counts: np.ndarray  # (padded,)             int64    candidates
-    full_at: np.ndarray  # (padded,)          int64    of more candidates some must go
+    ends: np.ndarray  # (padded,)               int64    with the rows noted behind them
+    full_at: np.ndarray  # (padded,)            int64    of more candidates some must go
     lowers: np.ndarray  # (padded, capacity)    float64  bounds of their distances
     uppers: np.ndarray  # (padded, capacity)    float64
     rows: np.ndarray  # (padded, capacity)      int64
 
 
 @jit
-def _empty_block(n, steps, capacity):
-    """A block for n queries, padded to whole tiles, without neighbours so far."""
-    padded = n if n == 1 else (n + TILE - 1) // TILE * TILE
-    return SQ8Block(
+def _empty_queries(padded, steps):
+    return SQ8Queries(
         codes=np.zeros((padded, steps, 4), np.int8),
         biases=np.zeros(padded, np.int32),
         scales=np.zeros(padded),
         sqnorms=np.zeros(padded),
         errors=np.zeros(padded),
-        sqdist_steps=np.zeros(padded),
-        thresholds=np.full(padded, -1.0),
         factors=np.zeros(padded, np.float32),
         bases=np.zeros(padded, np.float32),
         limits=np.full(padded, np.float32(-np.inf)),
+    )
+
+
+@jit
+def _empty_block(n, index, capacity):
+    """A block for n queries, padded to whole tiles, without neighbours so far."""
+    padded = n if n == 1 else (n + TILE - 1) // TILE * TILE
+    panels = full = _empty_queries(padded, index.codes.shape[1])
+    if index.projection.axes.shape[1] > 0:
+        full = _empty_queries(padded, index.full.codes.shape[1] // 4)
+    return SQ8Block(
+        panels=panels,
+        full=full,
+        sqdist_steps=np.zeros(padded),
+        thresholds=np.full(padded, -1.0),
         counts=np.zeros(padded, np.int64),
+        ends=np.zeros(padded, np.int64),
         full_at=np.zeros(padded, np.int64),
         lowers=np.empty((padded, capacity)),
         uppers=np.empty((padded, capacity)),
         rows=np.empty((padded, capacity), np.int64),
     )
+
+
+@inlined_jit
+def _encode_query(
+    vector,     # IN   (d,)  float64  in units
+    magnitude,  # IN   float          the largest of its features
+    lost,       # IN   float          the error that the vector comes with
+    unit,       # IN   float
+    queries,    # OUT  SQ8Queries
+    i,          # IN   int            where it goes
+):
+    """Encode one query; its error."""
+    d = len(vector)
+    # The largest code for which no dot product overflows 32 bits. One less, because
+    # integer vectors also have the code -128.
+    levels = min(QUERY_LEVELS, (2**31 - 1) // (OFFSET * d) - 1)
+    scale, sum_codes, sum_squares, error = encode_vector(
+        vector, magnitude, queries.codes[i].reshape(-1)[:d], levels, unit
+    )
+    queries.biases[i] = np.int32(-OFFSET * sum_codes)
+    queries.scales[i] = scale
+    queries.sqnorms[i] = np.float64(scale) * np.float64(scale) * sum_squares
+    queries.errors[i] = error + lost
+    queries.factors[i] = np.float32(2.0 * scale)
+    queries.limits[i] = np.float32(np.inf)
+    return error
 
 
 @jit
@@ -76,37 +123,41 @@ def encode_queries(
 ):
     """A new block of some queries; those not finite get no neighbours."""
     n, d = stop - start, Q.shape[1]
-    block = _empty_block(n, index.codes.shape[1], capacity)
-    # Taken out of their tuples once, see ``filter_panels``.
-    all_codes, biases, scales = block.codes, block.biases, block.scales
-    sqnorms, errors, sqdist_steps = block.sqnorms, block.errors, block.sqdist_steps
-    thresholds, factors, limits = block.thresholds, block.factors, block.limits
-    center, unit = index.center, index.unit
-    centered = np.empty(d)
+    block = _empty_block(n, index, capacity)
+    # Taken out of their tuples once, see ``_borrow.py``.
+    sqdist_steps, thresholds = block.sqdist_steps, block.thresholds
+    panels, full = block.panels, block.full
+    center, unit, projection = index.center, index.unit, index.projection
+    width = projection.axes.shape[1]
+    vectors = empty_vectors(d, width)
+    centered, magnitudes = vectors.centered, vectors.magnitudes
     # All rows are integers: see `TINY_RATIO`. So are their squared distances from a
     # query of integers.
-    is_integer = index.error_ratio == 0 and is_whole(center.reshape(1, -1), 0)
+    ratio = index.full.error_ratio if width > 0 else index.error_ratio
+    is_integer = ratio == 0 and is_whole(center.reshape(1, -1), 0)
     is_in_order = len(index.ids) == 0
-    # The largest code for which no dot product overflows 32 bits. One less, because
-    # integer vectors also have the code -128.
-    levels = min(QUERY_LEVELS, (2**31 - 1) // (OFFSET * d) - 1)
     per_unit = 1.0 / unit
     for i in range(n):
-        magnitude = subtract_center(Q, start + i, center, per_unit, centered)
+        nth = i % TILE
+        if nth == 0:
+            in_tile = min(TILE, n - i)
+            for j in range(in_tile):
+                magnitudes[j] = subtract_center(
+                    Q, start + i + j, center, per_unit, centered[j]
+                )
+            if width > 0:
+                project(in_tile, vectors, projection)
+        magnitude = magnitudes[nth]
         # Far from the center also finite features overflow.
         if not magnitude < np.inf and not np.isfinite(Q[start + i]).all():
             continue
-        scale, sum_codes, sum_squares, error = encode_vector(
-            centered, magnitude, all_codes[i].reshape(-1), levels, unit
-        )
-        biases[i] = np.int32(-OFFSET * sum_codes)
-        scales[i] = scale
-        sqnorms[i] = np.float64(scale) * np.float64(scale) * sum_squares
-        errors[i] = error
+        error = _encode_query(centered[nth], magnitude, 0.0, unit, full, i)
+        if width > 0:
+            image, lost = vectors.images[nth], vectors.errors[nth]
+            _encode_query(image, largest_of_image(vectors, nth), lost, 0.0, panels, i)
         if is_integer and is_in_order and error == 0 and is_whole(Q, start + i):
             sqdist_steps[i] = per_unit * per_unit
-        factors[i] = np.float32(2.0 * scale)
-        thresholds[i], limits[i] = np.inf, np.float32(np.inf)
+        thresholds[i] = np.inf
     return block
 
 
@@ -147,13 +198,18 @@ def tie_threshold(threshold, sqdist_step):
 
 @jit
 def set_threshold(
-    block,        # INOUT  SQ8Block
-    i,            # IN     int    query of the block
-    threshold,    # IN     float  in units
-    error_ratio,  # IN     float
+    block,      # INOUT  SQ8Block
+    i,          # IN     int    query of the block
+    threshold,  # IN     float  in units
+    index,      # IN     FlatIndex
 ):
     """Drop rows further than `threshold` from a query from now on."""
+    panels, full = block.panels, block.full
     block.thresholds[i] = threshold
-    block.bases[i], block.limits[i] = threshold_terms(
-        threshold, block.sqnorms[i], block.errors[i], error_ratio
+    panels.bases[i], panels.limits[i] = threshold_terms(
+        threshold, panels.sqnorms[i], panels.errors[i], index.error_ratio
     )
+    if index.projection.axes.shape[1] > 0:
+        full.bases[i], full.limits[i] = threshold_terms(
+            threshold, full.sqnorms[i], full.errors[i], index.full.error_ratio
+        )

@@ -19,14 +19,23 @@ data, so that float32 neither overflows nor underflows.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from sklearn_ann._cpu._distance import AHEAD, prefetch
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._rounding import rounded_up
+from sklearn_ann._cpu._sq8_project import (
+    empty_vectors,
+    has_projection,
+    largest_of_image,
+    project,
+)
 from sklearn_ann._cpu._sq8_quantize import quantize, subtract_center
+from sklearn_ann._cpu._sq8_simd import TILE
 from sklearn_ann._cpu._threads import cut, run_blocks
-from sklearn_ann._layout import OFFSET, PANEL, read_only
+from sklearn_ann._layout import OFFSET, PANEL, read_only, read_only_index
 
 # A vector whose largest feature (in units) is larger, or smaller, has no codes. Within
 # these limits no float32 number overflows or loses digits.
@@ -88,52 +97,128 @@ def is_whole(X, i):
     return not has_fraction
 
 
+@inlined_jit
+def _length_and_ratio(scale, sum_squares, error, can_be_exact):
+    """Squared length of a decoded vector, -inf without codes, and error over scale."""
+    if scale > 0 or error == 0:
+        length = np.float64(scale) * np.float64(scale) * sum_squares
+        ratio = error / scale if scale > 0 else 0.0
+        # 0 is kept for integers, of which the filter knows more.
+        return length, ratio if ratio > 0 or can_be_exact else TINY_RATIO
+    # Its distances are not those of integers, see ``tie_threshold``.
+    return -np.inf, TINY_RATIO
+
+
+class Encoded(NamedTuple):
+    """What is written of rows, and of place j among those that are encoded."""
+
+    codes: np.ndarray  # (n_panels, steps, 64)  int32  four codes at a time
+    scales: np.ndarray  # (n_panels * 64,)  float32
+    full_codes: np.ndarray  # (n_panels * 64, padded)  uint8  with a projection
+    full_scales: np.ndarray  # (n_panels * 64,)  float32  with a projection
+    lengths: np.ndarray  # (2, m)  float64  squared, of decoded rows; -inf: no codes
+    error_ratios: np.ndarray  # (2, m)  float64  error / scale
+
+
+@inlined_jit
+def _encode_in_full(
+    i,          # IN   int      which of the vectors
+    j,          # IN   int      its place among all that are encoded
+    position,   # IN   int      where its codes go
+    vectors,    # IN   Vectors
+    X,          # IN   (n, d)   float
+    row,        # IN   int      the vector, in X
+    unit,       # IN   float
+    row_codes,  # SCRATCH (d,)  int8
+    encoded,    # OUT  Encoded
+):
+    """Codes of all features of a vector, in a row."""
+    d, full_codes = len(row_codes), encoded.full_codes
+    scale, _, sum_squares, error = encode_vector(
+        vectors.centered[i], vectors.magnitudes[i], row_codes, 127, unit
+    )
+    encoded.full_scales[position] = scale
+    for t in range(d):
+        full_codes[position, t] = np.uint8(row_codes[t]) ^ np.uint8(OFFSET)
+    # Nothing is multiplied with these.
+    full_codes[position, d:] = OFFSET
+    encoded.lengths[1, j], encoded.error_ratios[1, j] = _length_and_ratio(
+        scale, sum_squares, error, error == 0 and is_whole(X, row)
+    )
+
+
+@inlined_jit
+def _encode_image(
+    i,          # IN   int       which of the vectors
+    vectors,    # IN   Vectors
+    row_codes,  # OUT  (width,)  int8
+):
+    """Codes of the projection of a vector; its scale, and what follows."""
+    magnitude, lost = np.inf, vectors.errors[i]
+    if has_projection(vectors.magnitudes[i]):
+        # A scale that is no less than the error: no ratio of the two is large.
+        magnitude = max(largest_of_image(vectors, i), 127.0 * lost)
+    scale, _, sum_squares, error = encode_vector(
+        vectors.images[i], magnitude, row_codes, 127, 0.0
+    )
+    return scale, sum_squares, error + lost
+
+
 @jit
 def _encode_rows(
-    start,         # IN   int                     first of the rows to encode
-    stop,          # IN   int                     one past the last
-    X,             # IN   (n, d)                  float
-    rows,          # IN   (m,)                    int64    rows of X
-    positions,     # IN   (m,)                    int64    where their codes go
-    center,        # IN   (d,)                    float64
-    unit,          # IN   float
-    codes,         # OUT  (n_panels, steps, 64)   int32    four codes at a time
-    scales,        # OUT  (n_panels * 64,)        float32
-    lengths,       # OUT  (m,)                    float64  squared, of decoded rows;
-                   #                                       -inf: the row has no codes
-    error_ratios,  # OUT  (m,)                    float64  error / scale
+    start,       # IN   int         first of the rows to encode
+    stop,        # IN   int         one past the last
+    X,           # IN   (n, d)      float
+    rows,        # IN   (m,)        int64    rows of X
+    positions,   # IN   (m,)        int64    where their codes go
+    center,      # IN   (d,)        float64
+    unit,        # IN   float
+    projection,  # IN   Projection
+    encoded,     # OUT  Encoded
 ):
-    d = X.shape[1]
-    centered, per_unit = np.empty(d), 1.0 / unit
-    row_codes = np.zeros(4 * codes.shape[1], np.int8)
+    d, width = projection.axes.shape
+    vectors, codes, scales = empty_vectors(d, width), encoded.codes, encoded.scales
+    lengths, error_ratios = encoded.lengths, encoded.error_ratios
+    row_codes, all_codes = np.zeros(4 * codes.shape[1], np.int8), np.zeros(d, np.int8)
     fours, offsets = row_codes.view(np.int32), np.full(4, OFFSET, np.uint8)
     four_offsets = offsets.view(np.int32)[0]
-    for j in range(start, stop):
-        row = rows[j]
-        if j + AHEAD < stop:
-            prefetch(X, rows[j + AHEAD])
-        magnitude = subtract_center(X, row, center, per_unit, centered)
-        scale, _, sum_squares, error = encode_vector(
-            centered, magnitude, row_codes, 127, unit
-        )
-        panel, lane = positions[j] // PANEL, positions[j] % PANEL
-        for step in range(fours.shape[0]):
-            # An offset of 128 turns over the highest bit.
-            codes[panel, step, lane] = fours[step] ^ four_offsets
-        scales[positions[j]] = scale
-        if scale > 0 or error == 0:
-            lengths[j] = np.float64(scale) * np.float64(scale) * sum_squares
-            error_ratios[j] = error / scale if scale > 0 else 0.0
-            if error == 0 and not is_whole(X, row):
-                # 0 is kept for integers, of which the filter knows more.
-                error_ratios[j] = TINY_RATIO
-        else:
-            lengths[j] = -np.inf
-            # Its distances are not those of integers, see ``tie_threshold``.
-            error_ratios[j] = TINY_RATIO
+    for tile in range(start, stop, TILE):
+        in_tile = min(TILE, stop - tile)
+        for i in range(in_tile):
+            if tile + i + AHEAD < stop:
+                prefetch(X, rows[tile + i + AHEAD])
+            vectors.magnitudes[i] = subtract_center(
+                X, rows[tile + i], center, 1.0 / unit, vectors.centered[i]
+            )
+        if width > 0:
+            project(in_tile, vectors, projection)
+        for i in range(in_tile):
+            j, position = tile + i, positions[tile + i]
+            if width > 0:
+                _encode_in_full(
+                    i, j, position, vectors, X, rows[j], unit, all_codes, encoded
+                )
+                scale, sum_squares, error = _encode_image(
+                    i, vectors, row_codes[:width]
+                )
+            else:
+                scale, _, sum_squares, error = encode_vector(
+                    vectors.centered[i], vectors.magnitudes[i], row_codes, 127, unit
+                )
+            scales[position] = scale
+            panel, lane = position // PANEL, position % PANEL
+            for step in range(fours.shape[0]):
+                # An offset of 128 turns over the highest bit.
+                codes[panel, step, lane] = fours[step] ^ four_offsets
+            is_integer = width == 0 and error == 0 and is_whole(X, rows[j])
+            lengths[0, j], error_ratios[0, j] = _length_and_ratio(
+                scale, sum_squares, error, is_integer
+            )
 
 
-def encode_sq8(X, rows, positions, center, unit, codes, scales, n_threads):
+def encode_sq8(
+    X, rows, positions, center, unit, projection, codes, scales, full, n_threads
+):
     """Quantise rows of X into panels.
 
     Parameters
@@ -147,24 +232,29 @@ def encode_sq8(X, rows, positions, center, unit, codes, scales, n_threads):
     center : ndarray of shape (d,), float64
     unit : float
         A power of two.
+    projection : Projection
     codes, scales : ndarray
         Written at the positions, as ``FlatIndex`` lays them out.
+    full : tuple of ndarray
+        Codes and scales as ``FullCodes`` lays them out, if there is a projection.
     n_threads : int
 
     Returns
     -------
-    lengths : ndarray of shape (m,), float64
-        Squared lengths of the decoded rows; -inf for a row that has no codes.
-    error_ratios : ndarray of shape (m,), float64
+    lengths : ndarray of shape (2, m), float64
+        Squared lengths of what `codes` and `full` decode to; -inf for a row that has no
+        codes.
+    error_ratios : ndarray of shape (2, m), float64
         Error over scale.
     """
     X, rows, positions, center = map(read_only, (X, rows, positions, center))
-    lengths, error_ratios = np.empty(len(rows)), np.empty(len(rows))
+    lengths, error_ratios = np.zeros((2, len(rows))), np.zeros((2, len(rows)))
     fours = codes.view(np.int32)[..., 0]
+    encoded = Encoded(fours, scales, *full, lengths, error_ratios)
+    projection = read_only_index(projection)
     run_blocks(
         lambda start, stop: _encode_rows(
-            start, stop, X, rows, positions, center, unit,
-            fours, scales, lengths, error_ratios,
+            start, stop, X, rows, positions, center, unit, projection, encoded
         ),
         cut(len(rows), _BLOCK),
         n_threads,

@@ -1,24 +1,91 @@
 """The filter: which rows can be neighbours of a query, from their codes alone.
 
-For a block of queries and one panel of 64 rows after the other:
+For a block of queries and one panel of 64 rows after the other, ``filter_panels``:
 
 1. ``dot_tile``: integer dot products of the codes, 4 queries x 64 rows at a time;
 2. ``survivors``: which rows the bound cannot exclude, given the query's threshold;
-3. the survivors join the candidates of the query, with a lower and an upper bound of
-   their distance.
+3. these are noted behind the candidates of the query.
+
+From time to time ``bound_noted`` makes candidates of them, with a lower and an upper
+bound of their distance. If codes in panels are of projections, the codes of all
+features exclude most of them first.
+
+A query without a threshold looks at a chunk of panels first, and there at the rows with
+the lowest bounds (``limit_of_best``): all others meet a threshold that is good.
 
 Lengths are in units (see ``_layout.py``); a prime marks a decoded vector.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
-from sklearn_ann._cpu._bits import lowest_bit
+from sklearn_ann._cpu._bits import count_bits, lowest_bit
+from sklearn_ann._cpu._borrow import borrowed
+from sklearn_ann._cpu._distance import AHEAD, prefetch
 from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._rounding import float32_rounding, float64_rounding
-from sklearn_ann._cpu._sq8_simd import TILE, dot_one, dot_tile, survivors
+from sklearn_ann._cpu._sq8_simd import (
+    TILE,
+    dot_one,
+    dot_row,
+    dot_tile,
+    lowest_bound,
+    survivors,
+)
+from sklearn_ann._cpu._topk import above_kth_smallest
 from sklearn_ann._layout import PANEL
+
+# Attempts to find the limit of `limit_of_best`, which need not be found.
+_ATTEMPTS = 16
+
+
+class Chunk(NamedTuple):
+    """Some panels, and their dot products with some queries.
+
+    The dot products of query m with panel number p of the chunk are row
+    ``first_row(chunk, m) + stride * p``.
+    """
+
+    panels: np.ndarray  # (n_panels,)  int64  their numbers
+    dots: np.ndarray  # (n, 64)  int32  tile by tile, and panel by panel in each
+    stride: int  # queries of a tile
+
+
+@jit
+def n_rows_of(n_queries):
+    """Rows of dot products that each panel of a chunk takes."""
+    return 1 if n_queries == 1 else (n_queries + TILE - 1) // TILE * TILE
+
+
+@inlined_jit
+def first_row(chunk, m):
+    return m // TILE * TILE * len(chunk.panels) + m % TILE
+
+
+@jit
+def dot_panels(
+    panels,   # IN   (n_panels,)         int64  numbers of panels
+    first,    # IN   int                        the first of some queries
+    stop,     # IN   int                        one past the last
+    queries,  # IN   (padded, steps, 4)  int8   their codes, padded to whole tiles
+    biases,   # IN   (padded,)           int32
+    codes,    # IN   (n_panels, steps, 64, 4)  uint8
+    dots,     # OUT  (n, 64)             int32
+):
+    """All dot products of some queries with some panels: a chunk."""
+    stride = min(TILE, n_rows_of(stop - first))
+    for p in range(len(panels)):
+        row = stride * p
+        for tile in range(first, stop, TILE):
+            if stride == 1:
+                dot_one(codes, panels[p], queries, tile, biases, dots, row)
+            else:
+                dot_tile(codes, panels[p], queries, tile, biases, dots, row)
+            row += TILE * len(panels)
+    return Chunk(panels, dots, stride)
 
 
 @jit
@@ -40,7 +107,7 @@ def bounds(scale, sqnorm, error_ratio, query_scale, query_sqnorm, query_error, d
 
 
 @jit
-def _level_of(k):
+def level_of(k):
     """The first level of `duplicates` that marks no row among the k nearest."""
     level = 0
     while 2**level < k:
@@ -49,43 +116,120 @@ def _level_of(k):
 
 
 @inlined_jit
-def _append(
-    mask,          # IN   uint64              rows of the panel to look at
-    panel,         # IN   int
-    scales,        # IN   (n_panels * 64,)    float32
-    sqnorms,       # IN   (n_panels * 64,)    float32
-    error_ratio,   # IN   float
-    ids,           # IN   (n_panels * 64,)    int64    or (0,)
-    query_scale,   # IN   float
-    query_sqnorm,  # IN   float
-    query_error,   # IN   float
-    dots,          # IN   (4, 64)             int32
-    j,             # IN   int                 place of the query in its tile
-    i,             # IN   int                 query of the block
-    lowers,        # OUT  (padded, capacity)  float64
-    uppers,        # OUT  (padded, capacity)  float64
-    rows,          # OUT  (padded, capacity)  int64
-    count,         # IN   int                 how many of these are there
+def _count_below(chunk, row, scales, sqnorms, factor, limit):
+    """How many rows of a chunk have bounds up to a limit."""
+    n_below, base = 0, np.float32(0.0)
+    for p in range(len(chunk.panels)):
+        n_below += count_bits(
+            survivors(
+                chunk.dots, scales, sqnorms, row + chunk.stride * p, chunk.panels[p],
+                factor, base, limit,
+            )
+        )
+    return n_below
+
+
+@jit
+def limit_of_best(
+    chunk,    # IN   Chunk
+    row,      # IN   int                      of the query's first dot products
+    scales,   # IN   (n_panels * 64,)  float32
+    sqnorms,  # IN   (n_panels * 64,)  float32
+    factor,   # IN   float32                  argument of ``survivors``
+    least,    # IN   int                      how many rows are wanted
 ):
-    """Append rows of a panel to the candidates of a query; their new number."""
-    is_identity = len(ids) == 0
+    """A limit that about so many rows, at most twice as many, do not exceed.
+
+    What is compared with it are the arguments of ``survivors`` with a base of 0. It is
+    infinite where so few rows cannot be told from the others.
+    """
+    n = len(chunk.panels)
+    if least >= n * PANEL:
+        return np.float32(np.inf)
+    lowest, low, high = np.empty(n), np.float32(np.inf), np.float32(-np.inf)
+    for p in range(n):
+        bound = lowest_bound(
+            chunk.dots, scales, sqnorms, row + chunk.stride * p, chunk.panels[p], factor
+        )
+        lowest[p], low, high = bound, min(low, bound), max(high, bound)
+    if not -np.inf < low <= high < np.inf:
+        return np.float32(np.inf)
+    if 2 * least <= n:
+        # Few panels hold two of the best rows.
+        lowest -= low
+        return np.float32(low + above_kth_smallest(lowest, n, least))
+    lower, upper, limit = low, np.float32(np.inf), high
+    step = max(high - low, np.float32(1e-3) * abs(high))
+    for _ in range(_ATTEMPTS):
+        n_below = _count_below(chunk, row, scales, sqnorms, factor, limit)
+        if n_below < least:
+            lower = limit
+        elif n_below <= 2 * least:
+            return limit
+        else:
+            upper = limit
+        if upper < np.inf:
+            limit = np.float32(0.5) * (lower + upper)
+        else:
+            limit, step = limit + step, step + step
+    return upper
+
+
+@inlined_jit
+def _note(
+    mask,   # IN     uint64         rows of the panel to look at
+    panel,  # IN     int
+    dots,   # IN     (n, 64)  int32
+    row,    # IN     int            of the dot products
+    i,      # IN     int            query of the block
+    block,  # INOUT  SQ8Block
+    level,  # IN     int            of `duplicates`
+    index,  # IN     FlatIndex
+):
+    """Note rows of a panel that are left behind the candidates of a query."""
+    duplicates, end = index.duplicates, block.ends[i]
+    # Those that k others with smaller numbers are identical to.
+    if level < duplicates.shape[0] and panel < duplicates.shape[1]:
+        mask &= ~duplicates[level, panel]
     while mask != 0:
         lane = lowest_bit(mask)
         mask &= mask - np.uint64(1)
-        position = panel * PANEL + lane
-        if sqnorms[position] < np.inf:
-            lowers[i, count], uppers[i, count] = bounds(
-                np.float64(scales[position]),
-                np.float64(sqnorms[position]),
-                error_ratio,
-                query_scale,
-                query_sqnorm,
-                query_error,
-                dots[j, lane],
-            )
-            rows[i, count] = position if is_identity else ids[position]
-            count += 1
-    return count
+        block.rows[i, end] = panel * PANEL + lane
+        # 53 bits hold all of them.
+        block.lowers[i, end] = dots[row, lane]
+        end += 1
+    block.ends[i] = end
+
+
+@inlined_jit
+def find_in_chunk(
+    chunk,  # IN     Chunk
+    row,    # IN     int      of the query's first dot products
+    p,      # IN     int      where to begin among the panels
+    i,      # IN     int      query of the block
+    base,   # IN     float32  arguments of ``survivors``
+    limit,  # IN     float32
+    seen,   # IN     float32  rows below this limit are not looked at again
+    level,  # IN     int      of `duplicates`
+    block,  # INOUT  SQ8Block
+    index,  # IN     FlatIndex
+):
+    """Note the rows of a chunk that a query cannot exclude.
+
+    Stops behind the panel after which there are more than `full_at`, which leaves room
+    for a whole panel; returns where to go on.
+    """
+    dots, scales, sqnorms = chunk.dots, index.scales, index.sqnorms
+    factor, none = block.panels.factors[i], np.float32(0.0)
+    while p < len(chunk.panels) and block.ends[i] <= block.full_at[i]:
+        panel, at = chunk.panels[p], row + chunk.stride * p
+        p += 1
+        mask = survivors(dots, scales, sqnorms, at, panel, factor, base, limit)
+        if mask != 0 and seen > -np.inf:
+            mask &= ~survivors(dots, scales, sqnorms, at, panel, factor, none, seen)
+        if mask != 0:
+            _note(mask, panel, dots, at, i, block, level, index)
+    return p
 
 
 @jit
@@ -100,46 +244,78 @@ def filter_panels(
     k,        # IN     int             how many neighbours a query wants at most
     dots,     # SCRATCH (4, 64)        int32
 ):
-    """Collect the candidates of some queries, panel by panel.
+    """Note the rows of panels that queries cannot exclude, panel by panel.
 
-    Stops behind the panel after which some query has more than `full_at` candidates;
-    returns where to go on. That leaves room for a whole panel.
+    Stops behind the panel after which some query has more than `full_at`, which leaves
+    room for a whole panel; returns where to go on.
     """
-    # Taken out of their tuples once: each access inside the loops would cost an atomic
-    # increment and decrement of a reference count.
-    codes, scales, sqnorms = index.codes, index.scales, index.sqnorms
-    error_ratio, ids, duplicates = index.error_ratio, index.ids, index.duplicates
-    query_scales, query_sqnorms = block.scales, block.sqnorms
-    query_errors, thresholds = block.errors, block.thresholds
-    factors, bases, limits = block.factors, block.bases, block.limits
-    counts, full_at = block.counts, block.full_at
-    lowers, uppers, rows = block.lowers, block.uppers, block.rows
-    n_members, level = len(members), _level_of(k)
-    n_marked = duplicates.shape[1] if level < duplicates.shape[0] else 0
+    block, index = borrowed(block), borrowed(index)
+    scales, sqnorms, n_members = index.scales, index.sqnorms, len(members)
+    factors, bases = block.panels.factors, block.panels.bases
+    limits, level = block.panels.limits, level_of(k)
     for at in range(first, len(panels)):
         panel, is_due = panels[at], False
         for tile in range(0, n_members, TILE):
             in_tile = min(TILE, n_members - tile)
             if in_tile == 1:
-                dot_one(codes, panel, queries, tile, biases, dots)
+                dot_one(index.codes, panel, queries, tile, biases, dots, 0)
             else:
-                dot_tile(codes, panel, queries, tile, biases, dots)
+                dot_tile(index.codes, panel, queries, tile, biases, dots, 0)
             for j in range(in_tile):
                 i = members[tile + j]
                 mask = survivors(
                     dots, scales, sqnorms, j, panel, factors[i], bases[i], limits[i]
                 )
-                if mask == 0 or thresholds[i] < 0:
+                if mask == 0 or block.thresholds[i] < 0:
                     continue
-                # Those that k others with smaller numbers are identical to.
-                if panel < n_marked:
-                    mask &= ~duplicates[level, panel]
-                counts[i] = _append(
-                    mask, panel, scales, sqnorms, error_ratio, ids,
-                    query_scales[i], query_sqnorms[i], query_errors[i],
-                    dots, j, i, lowers, uppers, rows, counts[i],
-                )
-                is_due |= counts[i] > full_at[i]
+                _note(mask, panel, dots, j, i, block, level, index)
+                is_due |= block.ends[i] > block.full_at[i]
         if is_due:
             return at + 1
     return len(panels)
+
+
+@inlined_jit
+def bound_noted(
+    i,      # IN     int  query of the block
+    block,  # INOUT  SQ8Block
+    index,  # IN     FlatIndex
+):
+    """Make candidates of the rows that are noted, with bounds of their distances.
+
+    If codes in panels are of projections, those of all features exclude most.
+    """
+    full, queries = index.full, block.full
+    is_projected, is_identity = len(full.codes) > 0, len(index.ids) == 0
+    scales, sqnorms, error_ratio = index.scales, index.sqnorms, index.error_ratio
+    if is_projected:
+        scales, sqnorms, error_ratio = full.scales, full.sqnorms, full.error_ratio
+    lowers, uppers, rows = block.lowers[i], block.uppers[i], block.rows[i]
+    count, end = block.counts[i], block.ends[i]
+    if is_projected:
+        for c in range(count, min(count + AHEAD, end)):
+            prefetch(full.codes, rows[c])
+    for c in range(count, end):
+        position, dot = rows[c], np.int64(lowers[c])
+        if sqnorms[position] == np.inf:
+            continue
+        if is_projected:
+            if c + AHEAD < end:
+                prefetch(full.codes, rows[c + AHEAD])
+            dot = dot_row(full.codes, position, queries.codes, i, queries.biases[i])
+            slope = queries.bases[i] + queries.factors[i] * np.float32(dot)
+            # As in ``survivors``.
+            if sqnorms[position] - scales[position] * slope > queries.limits[i]:
+                continue
+        lowers[count], uppers[count] = bounds(
+            np.float64(scales[position]),
+            np.float64(sqnorms[position]),
+            error_ratio,
+            queries.scales[i],
+            queries.sqnorms[i],
+            queries.errors[i],
+            dot,
+        )
+        rows[count] = position if is_identity else index.ids[position]
+        count += 1
+    block.counts[i] = block.ends[i] = count

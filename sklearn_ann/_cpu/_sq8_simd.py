@@ -159,11 +159,13 @@ def _emit_tile(builder, n_queries, steps, rows, queries, biases, dots):
 
 def _make_dot(n_queries):
     @intrinsic
-    def dot(typingctx, codes, panel, queries, first, biases, dots):
-        signature = types.void(codes, types.intp, queries, types.intp, biases, dots)
+    def dot(typingctx, codes, panel, queries, first, biases, dots, at):
+        signature = types.void(
+            codes, types.intp, queries, types.intp, biases, dots, types.intp
+        )
 
         def generate(context, builder, signature, args):
-            codes, panel, queries, first, biases, dots = args
+            codes, panel, queries, first, biases, dots, at = args
             arrays = (signature.args[i] for i in (0, 2, 4, 5))
             codes, queries, biases, dots = (
                 array_struct(context, builder, *pair)
@@ -175,18 +177,19 @@ def _make_dot(n_queries):
             offset = builder.mul(first, bytes_of(builder, steps, 4))
             query = pointer(builder, queries.data, offset, I8)
             bias = pointer(builder, biases.data, bytes_of(builder, first, 4), I8)
+            out = pointer(builder, dots.data, bytes_of(builder, at, 4 * PANEL), I8)
             rows_per_pass = _TIER.lanes * _TIER.vectors
             passes = ir.Constant(I64, PANEL // rows_per_pass)
             with cgutils.for_range(builder, passes) as loop:
-                at = bytes_of(builder, loop.index, 4 * rows_per_pass)
+                lane = bytes_of(builder, loop.index, 4 * rows_per_pass)
                 _emit_tile(
                     builder,
                     n_queries,
                     steps,
-                    pointer(builder, rows, at, I8),
+                    pointer(builder, rows, lane, I8),
                     query,
                     bias,
-                    pointer(builder, dots.data, at, I8),
+                    pointer(builder, out, lane, I8),
                 )
             return context.get_dummy_value()
 
@@ -201,10 +204,42 @@ def _make_dot(n_queries):
 #     queries,  # IN   (nq, steps, 4)            int8    up to QUERY_LEVELS
 #     first,    # IN   int                       first query of the tile
 #     biases,   # IN   (nq,)                     int32   added to each dot product
-#     dots,     # OUT  (4, 64)                   int32   one row per query of the tile
+#     dots,     # OUT  (n, 64)                   int32   one row per query of the tile,
+#     at,       # IN   int                               from this row on
 # )
 dot_one = _make_dot(1)
 dot_tile = _make_dot(TILE)
+
+
+@intrinsic
+def dot_row(typingctx, codes, row, queries, query, bias):
+    """The integer dot product of one row of codes and those of a query, plus a bias.
+
+    Of (n, 64 m) uint8 and (nq, 16 m, 4) int8. Like those of a tile, sums may wrap
+    around on the way to a number that fits.
+    """
+    signature = types.int32(codes, types.intp, queries, types.intp, types.int32)
+
+    def generate(context, builder, signature, args):
+        codes, queries = (
+            array_struct(context, builder, signature.args[n], args[n]) for n in (0, 2)
+        )
+        length = axis_length(builder, codes, 1)
+        row, query = (
+            pointer(builder, array.data, builder.mul(number, length), I8)
+            for array, number in ((codes, args[1]), (queries, args[3]))
+        )
+        acc_type = ir.VectorType(I32, _TIER.lanes)
+        total = cgutils.alloca_once_value(builder, constant(acc_type, 0))
+        zero, step = ir.Constant(I64, 0), ir.Constant(I64, 4 * _TIER.lanes)
+        with cgutils.for_range_slice(builder, zero, length, step) as (at, _):
+            operands = (load(builder, codes, at, acc_type) for codes in (row, query))
+            acc = _TIER.multiply_add(builder, builder.load(total), *operands)
+            builder.store(acc, total)
+        total = fold(builder, builder.load(total), builder.add)
+        return builder.add(total, args[4])
+
+    return signature, generate
 
 
 # -- 64 bounds to 64 bits ------------------------------------------------------
