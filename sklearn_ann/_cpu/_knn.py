@@ -168,30 +168,29 @@ def _start(
 ):
     """The candidates of a query in a chunk, those with the lowest bounds first."""
     level, none, best = level_of(k), np.float32(-np.inf), np.float32(-np.inf)
-    is_new, step = block.thresholds[i] == np.inf, block.sqdist_steps[i]
-    if is_new:
-        factor = block.panels.factors[i]
-        best = limit_of_best(
-            chunk, row, index.scales, index.sqnorms, factor, _SEEDS * k
-        )
-        # These are not looked at in the order of their numbers.
-        step = 0.0
+    if block.thresholds[i] == np.inf:
+        factor, least = block.panels.factors[i], _SEEDS * k
+        best = limit_of_best(chunk, row, index.scales, index.sqnorms, factor, least)
+    is_first = best > none
+    # Then rows are not looked at in the order of their numbers.
+    step = 0.0 if is_first else block.sqdist_steps[i]
     while True:
         p = 0
         while p < len(chunk.panels):
             base, limit, seen = block.panels.bases[i], block.panels.limits[i], best
-            if is_new:
+            if is_first:
                 base, limit, seen = np.float32(0.0), best, none
             p = find_in_chunk(
                 chunk, row, p, i, base, limit, seen, level, block, index
             )
-            if is_new and p == len(chunk.panels):
+            if is_first and p == len(chunk.panels):
+                # The others meet the threshold that these give.
                 block.full_at[i] = -1
             if block.ends[i] > block.full_at[i]:
                 _sort_out(i, k, Q, query, index, block, step, exact)
-        if not is_new or best == np.inf:
+        if not is_first:
             break
-        is_new = False
+        is_first = False
 
 
 @jit

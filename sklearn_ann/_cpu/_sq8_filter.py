@@ -41,6 +41,9 @@ from sklearn_ann._layout import PANEL
 # Attempts to find the limit of `limit_of_best`, which need not be found.
 _ATTEMPTS = 16
 
+# So many times the rows that are wanted are a sign of ties.
+_TIES = 8
+
 
 class Chunk(NamedTuple):
     """Some panels, and their dot products with some queries.
@@ -140,12 +143,13 @@ def limit_of_best(
 ):
     """A limit that about so many rows, at most twice as many, do not exceed.
 
-    What is compared with it are the arguments of ``survivors`` with a base of 0. It is
-    infinite where so few rows cannot be told from the others.
+    What is compared with it is the left side of ``survivors`` with a base of 0. It is
+    -inf where so few rows cannot be told from the others: ties are best looked at in
+    the order of their numbers.
     """
-    n = len(chunk.panels)
+    n, none = len(chunk.panels), np.float32(-np.inf)
     if least >= n * PANEL:
-        return np.float32(np.inf)
+        return none
     lowest, low, high = np.empty(n), np.float32(np.inf), np.float32(-np.inf)
     for p in range(n):
         bound = lowest_bound(
@@ -153,11 +157,13 @@ def limit_of_best(
         )
         lowest[p], low, high = bound, min(low, bound), max(high, bound)
     if not -np.inf < low <= high < np.inf:
-        return np.float32(np.inf)
+        return none
     if 2 * least <= n:
         # Few panels hold two of the best rows.
         lowest -= low
-        return np.float32(low + above_kth_smallest(lowest, n, least))
+        limit = np.float32(low + above_kth_smallest(lowest, n, least))
+        n_below = _count_below(chunk, row, scales, sqnorms, factor, limit)
+        return limit if n_below <= _TIES * least else none
     lower, upper, limit = low, np.float32(np.inf), high
     step = max(high - low, np.float32(1e-3) * abs(high))
     for _ in range(_ATTEMPTS):
@@ -172,7 +178,7 @@ def limit_of_best(
             limit = np.float32(0.5) * (lower + upper)
         else:
             limit, step = limit + step, step + step
-    return upper
+    return none
 
 
 @inlined_jit
