@@ -73,5 +73,6 @@ def test_errors_are_hardly_more_than_what_rounding_down_loses(rng):
     X = rng.standard_normal((400, 16)).astype(np.float32)
     index = IVFPQNeighbors(nlist=2, m=4, random_state=0).fit(X)._index
     entries, steps, _, errors = filled(index, X[:5])
-    assert entries.max() == 2**16 - 1
+    # At most twice the step that is large enough.
+    assert 2**15 <= entries.max() < 2**16
     assert (errors < 2 * 4 * steps / 2).all()

@@ -159,23 +159,20 @@ def nearest_codewords(typingctx, codebooks_t, half_sqnorms, j, vectors, i, codes
 
 def _multiplier(n_rows):
     @intrinsic
-    def multiply(typingctx, codebooks_t, j, vectors, tables, i):
+    def multiply(typingctx, codebooks_t, j, vectors, i, products):
         intp = types.intp
-        signature = types.void(codebooks_t, intp, vectors, tables, intp)
+        signature = types.void(codebooks_t, intp, vectors, intp, products)
 
         def generate(context, builder, signature, args):
-            codebooks_t, vectors, tables = (
+            codebooks_t, vectors, products = (
                 array_struct(context, builder, signature.args[at], args[at])
-                for at in (0, 2, 3)
+                for at in (0, 2, 4)
             )
-            j, i = args[1], args[4]
-            m, dsub = (axis_length(builder, codebooks_t, axis) for axis in (0, 1))
+            j, i = args[1], args[3]
+            dsub = axis_length(builder, codebooks_t, 1)
             parts = _parts(builder, vectors, codebooks_t, i, j, n_rows)
             words = _codebook(builder, codebooks_t, j)
-            first = builder.add(builder.mul(i, m), j)
-            at = bytes_of(builder, first, 4 * CODEWORDS)
-            table = pointer(builder, tables.data, at, I8)
-            to_next = bytes_of(builder, m, 4 * CODEWORDS)
+            to_next = ir.Constant(I64, 4 * CODEWORDS)
             floats = ir.VectorType(FLOAT, _LANES)
             start = [constant(floats, 0.0)] * _VECTORS
             with cgutils.for_range(builder, ir.Constant(I64, _CHUNKS)) as loop:
@@ -184,7 +181,7 @@ def _multiplier(n_rows):
                 for of_part in _emit_scores(builder, chunk, start, parts, dsub):
                     for v, product in enumerate(of_part):
                         offset = builder.add(at, ir.Constant(I64, 4 * _LANES * v))
-                        store(builder, builder.fadd(product, product), table, offset)
+                        store(builder, product, products.data, offset)
                     at = builder.add(at, to_next)
             return context.get_dummy_value()
 
@@ -193,8 +190,8 @@ def _multiplier(n_rows):
     return multiply
 
 
-# ``tables[i, j]``: -2 times the products of part j of ``vectors[i]`` and codewords; and
-# those of ``vectors[i : i + ROWS]``, reading the codebook once.
+# ``products[0]``: products of part j of ``vectors[i]`` and codewords, their signs
+# turned; and ``products``, those of ``vectors[i : i + ROWS]``.
 multiply_part, multiply_parts = _multiplier(1), _multiplier(ROWS)
 
 

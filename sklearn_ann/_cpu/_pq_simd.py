@@ -9,7 +9,7 @@ for codes of 4 bits, whose tables of 16 bytes every byte shuffle looks up.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, reduce
 
 from llvmlite import ir
 from numba import types
@@ -66,64 +66,75 @@ def _table(context, builder, array_type, array, i, j):
     return pointer(builder, struct.data, builder.mul(number, size), I8)
 
 
-@intrinsic
-def table_range(typingctx, tables, i, j):
-    """The smallest and the largest entry of ``tables[i, j]``."""
-    signature = types.UniTuple(types.float32, 2)(tables, types.intp, types.intp)
+def _to_bytes(builder, numbers):
+    """64 numbers below 256 as bytes.
 
-    def generate(context, builder, signature, args):
-        table = _table(context, builder, signature.args[0], *args)
-        floats = ir.VectorType(FLOAT, PANEL)
-        ends = []
-        for sign in ("<", ">"):
-            end = load(builder, table, ir.Constant(I64, 0), floats)
-            for part in range(1, CODEWORDS // PANEL):
-                at = ir.Constant(I64, 4 * PANEL * part)
-                entries = load(builder, table, at, floats)
-                end = pick(builder, sign, entries, end)
-            ends.append(fold(builder, end, partial(pick, builder, sign)))
-        return context.make_tuple(builder, signature.return_type, ends)
+    Truncation would take three times as many shuffles of AVX-512 as this.
+    """
+    if "avx512bw" not in target_features():
+        return builder.trunc(numbers, ir.VectorType(I8, PANEL))
+    quarters = [
+        _choose(builder, numbers, numbers, range(at, at + 16))
+        for at in range(0, PANEL, 16)
+    ]
+    words = [
+        _pack(builder, "packusdw", quarters[n], quarters[n + 1], ir.VectorType(I16, 32))
+        for n in (0, 2)
+    ]
+    packed = _pack(builder, "packuswb", *words, ir.VectorType(I8, PANEL))
+    # Packed within each 16 bytes: four numbers of each quarter.
+    fours = builder.bitcast(packed, ir.VectorType(I32, 16))
+    in_order = [4 * (n % 4) + n // 4 for n in range(16)]
+    fours = _choose(builder, fours, fours, in_order)
+    return builder.bitcast(fours, ir.VectorType(I8, PANEL))
 
-    return signature, generate
+
+def _pack(builder, name, a, b, narrow):
+    pack = declare(builder, f"llvm.x86.avx512.{name}.512", narrow, [a.type] * 2)
+    return builder.call(pack, [a, b])
 
 
 @intrinsic
 def round_table(
-    typingctx, tables, row, upper_halves, lower_halves, i, j, smallest, inverse, bits
+    typingctx, products, row, upper_halves, lower_halves, i, j, inverse, bits
 ):
-    """Halves of `bits` bits of ``(tables[row, j] - smallest) * inverse``, rounded down.
+    """Halves of `bits` bits of ``(products[row] - smallest) * inverse``, rounded down.
 
-    They go to ``upper_halves[i, j]`` and ``lower_halves[i, j]``.
+    They go to ``upper_halves[i, j]`` and ``lower_halves[i, j]``. Returns the smallest
+    of the 256 products.
     """
     f4, intp = types.float32, types.intp
-    signature = types.void(
-        tables, intp, upper_halves, lower_halves, intp, intp, f4, f4, types.int32
+    signature = f4(
+        products, intp, upper_halves, lower_halves, intp, intp, f4, types.int32
     )
 
     def generate(context, builder, signature, args):
-        tables, row, upper_halves, lower_halves, i, j, smallest, inverse, bits = args
-        table = _table(context, builder, signature.args[0], tables, row, j)
+        products, row, upper_halves, lower_halves, i, j, inverse, bits = args
+        products = array_struct(context, builder, signature.args[0], products)
+        at = bytes_of(builder, row, 4 * CODEWORDS)
+        table = pointer(builder, products.data, at, I8)
         upper = _table(context, builder, signature.args[2], upper_halves, i, j)
         lower = _table(context, builder, signature.args[3], lower_halves, i, j)
         floats, ints = (ir.VectorType(item, PANEL) for item in (FLOAT, I32))
-        smallest, inverse = (splat(builder, floats, s) for s in (smallest, inverse))
+        parts = [
+            load(builder, table, ir.Constant(I64, 4 * PANEL * part), floats)
+            for part in range(CODEWORDS // PANEL)
+        ]
+        smaller = partial(pick, builder, "<")
+        smallest = fold(builder, reduce(smaller, parts), smaller)
+        offset, inverse = (splat(builder, floats, s) for s in (smallest, inverse))
         bits = splat(builder, ints, bits)
         one, both = constant(ints, 1), builder.add(bits, bits)
         largest_entry = builder.sub(builder.shl(one, both), one)
         mask = builder.sub(builder.shl(one, bits), one)
-        for part in range(CODEWORDS // PANEL):
-            entries = load(builder, table, ir.Constant(I64, 4 * PANEL * part), floats)
-            steps = builder.fmul(builder.fsub(entries, smallest), inverse)
+        for part, entries in enumerate(parts):
+            steps = builder.fmul(builder.fsub(entries, offset), inverse)
             steps = pick(builder, "<", steps, builder.sitofp(largest_entry, floats))
             whole = builder.fptosi(steps, ints)
             at = ir.Constant(I64, PANEL * part)
-            for half, place in (
-                (builder.lshr(whole, bits), upper),
-                (builder.and_(whole, mask), lower),
-            ):
-                half = builder.trunc(half, ir.VectorType(I8, PANEL))
-                store(builder, half, place, at)
-        return context.get_dummy_value()
+            store(builder, _to_bytes(builder, builder.lshr(whole, bits)), upper, at)
+            store(builder, _to_bytes(builder, builder.and_(whole, mask)), lower, at)
+        return smallest
 
     return signature, generate
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._pq_codewords import ROWS, multiply_part, multiply_parts
-from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS, round_table, table_range
+from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS, round_table
 from sklearn_ann._layout import CODEWORDS, FARTHEST, NIBBLES
 
 # The smallest step: its inverse is finite, and it is much more than all that underflows
@@ -47,112 +47,105 @@ def fill_tables(
     """
     codebooks_t, center = index.codebooks_t, index.centroids.center
     n, (m, dsub, _) = len(steps), codebooks_t.shape
-    centered = np.zeros((ROWS, m * dsub), np.float32)
-    tables = np.empty((ROWS, m, CODEWORDS), np.float32)
-    for first in range(0, n, ROWS):
-        n_rows = min(ROWS, n - first)
-        for row in range(n_rows):
-            for t in range(Q.shape[1]):
-                value = np.float64(Q[first + row, t])
-                centered[row, t] = value - center[t]
-        for j in range(m):
-            if n_rows == ROWS:
-                multiply_parts(codebooks_t, j, centered, tables, 0)
-            else:
-                for row in range(n_rows):
-                    multiply_part(codebooks_t, j, centered, tables, row)
-        for row in range(n_rows):
-            i, largest_sum = first + row, _largest_sum(centered[row], index)
-            if not largest_sum <= FARTHEST:
-                upper_halves[i], lower_halves[i] = 0, 0
-                steps[i], bases[i], errors[i] = _LEAST_STEP, 0.0, np.inf
-                continue
-            if SPLITS_PAIRS and index.is_paired:
-                step, base, lost = _round_pairs(
-                    tables[row], upper_halves, lower_halves, i
-                )
-            else:
-                step, base, lost = _round_tables(
-                    tables, row, upper_halves, lower_halves, i
-                )
+    is_split = SPLITS_PAIRS and index.is_paired
+    bits, n_sums = half_bits(m, index.is_paired), 2 * m if is_split else m
+    doubled, inverses = np.zeros((n, m * dsub), np.float32), np.zeros(n, np.float32)
+    for i in range(n):
+        for t in range(Q.shape[1]):
+            doubled[i, t] = 2.0 * (np.float64(Q[i, t]) - center[t])
+        largest_sum, widest = _extent(doubled[i], index)
+        if largest_sum <= FARTHEST:
+            steps[i] = max(_LEAST_STEP, np.float32(widest / ((1 << 2 * bits) - 1)))
+            inverses[i] = np.float32(1.0) / steps[i]
             # Rounded down: in the middle, what is lost may be as much too high.
-            steps[i], bases[i] = step, base + 0.5 * lost
-            errors[i] = 0.5 * lost + largest_sum * (dsub + m + 16) * _ROUNDING
+            bases[i] = 0.5 * n_sums * np.float64(steps[i])
+            errors[i] = bases[i] + largest_sum * (dsub + m + 16) * _ROUNDING
+        else:
+            doubled[i] = 0.0
+            steps[i], bases[i], errors[i] = _LEAST_STEP, 0.0, np.inf
+    # Part by part, a codebook and the products stay in the L1 cache.
+    products = np.empty((ROWS, CODEWORDS), np.float32)
+    for j in range(m):
+        for first in range(0, n, ROWS):
+            is_full = first + ROWS <= n
+            if is_full:
+                multiply_parts(codebooks_t, j, doubled, first, products)
+            for i in range(first, min(first + ROWS, n)):
+                if not is_full:
+                    multiply_part(codebooks_t, j, doubled, i, products)
+                row = i - first if is_full else 0
+                bases[i] += _round(
+                    products, row, upper_halves, lower_halves, i, j,
+                    inverses[i], bits, is_split,
+                )
+
+
+@inlined_jit
+def _round(
+    products,      # IN   (n_rows, 256)  float32
+    row,           # IN   int
+    upper_halves,  # OUT  (n, m, 256)    uint8
+    lower_halves,  # OUT  (n, m, 256)    uint8
+    i,             # IN   int
+    j,             # IN   int
+    inverse,       # IN   float32        of the step
+    bits,          # IN   int            of half an entry
+    is_split,      # IN   bool           two tables for the halves of a code
+):
+    """Round a table down; returns what 0 stands for."""
+    if SPLITS_PAIRS and is_split:
+        return _round_pairs(
+            products[row], upper_halves, lower_halves, i, j, inverse, bits
+        )
+    return np.float64(
+        round_table(products, row, upper_halves, lower_halves, i, j, inverse, bits)
+    )
 
 
 @jit
-def _largest_sum(
-    centered,  # IN  (m * dsub,)  float32
-    index,     # IN  IVFPQIndex
+def _extent(
+    doubled,  # IN  (m * dsub,)  float32  twice a query, centered
+    index,    # IN  IVFPQIndex
 ):
-    """What a term and the entries of a query add up to at most, all taken positive."""
+    """What a term and the entries of a query add up to at most, all taken positive.
+
+    And how far apart entries of one part can be: by Cauchy and Schwarz, twice the
+    largest one.
+    """
     m, dsub, _ = index.codebooks_t.shape
-    total = index.largest_row_term
+    total, widest = index.largest_row_term, 0.0
     for j in range(m):
         square = 0.0
         for s in range(dsub):
-            doubled = 2.0 * np.float64(centered[j * dsub + s])
-            square += doubled * doubled
-        total += np.sqrt(square) * index.radii[j]
-    return total
+            square += np.float64(doubled[j * dsub + s]) ** 2
+        largest = np.sqrt(square) * index.radii[j]
+        total, widest = total + largest, max(widest, 2.0 * largest)
+    # Rounded products may be a little further apart.
+    return total, widest * (1.0 + dsub * _ROUNDING)
 
 
-@jit
-def _round_tables(
-    tables,        # IN   (n_rows, m, 256)  float32
-    row,           # IN   int
-    upper_halves,  # OUT  (n, m, 256)       uint8
-    lower_halves,  # OUT  (n, m, 256)       uint8
-    i,             # IN   int
-):
-    """Round the tables of a query down.
-
-    Returns the step, what 0 stands for, and what sums lack, at most.
-    """
-    m = tables.shape[1]
-    bits, smallest = half_bits(m, False), np.empty(m, np.float32)
-    largest_entry = np.float32((1 << 2 * bits) - 1)
-    base, step = 0.0, _LEAST_STEP
-    for j in range(m):
-        smallest[j], largest = table_range(tables, row, j)
-        base += np.float64(smallest[j])
-        step = max(step, (largest - smallest[j]) / largest_entry)
-    inverse = np.float32(1.0) / step
-    for j in range(m):
-        round_table(
-            tables, row, upper_halves, lower_halves, i, j, smallest[j], inverse, bits
-        )
-    return step, base, m * np.float64(step)
-
-
-@jit
+@inlined_jit
 def _round_pairs(
-    table,         # IN   (m, 256)     float32  sums of an entry for each half of a code
+    table,         # IN   (256,)       float32  sums of an entry for each half of a code
     upper_halves,  # OUT  (n, m, 256)  uint8    the first 32: a table for each half
     lower_halves,  # OUT  (n, m, 256)  uint8
     i,             # IN   int
+    j,             # IN   int
+    inverse,       # IN   float32      of the step
+    bits,          # IN   int          of half an entry
 ):
-    """The same of tables of pairs, as ``sum_entries`` wants them."""
-    m, bits = len(table), half_bits(len(table), True)
-    # Entries of the two codes of 4 bits that share a byte.
-    entries = np.empty((m, 2, NIBBLES), np.float32)
-    smallest = np.empty((m, 2), np.float32)
-    largest_entry = np.float32((1 << 2 * bits) - 1)
-    base, step = 0.0, _LEAST_STEP
-    for j in range(m):
-        entries[j, 0] = table[j, :NIBBLES]
-        entries[j, 1] = table[j, ::NIBBLES] - table[j, 0]
-        for nibble in range(2):
-            smallest[j, nibble] = entries[j, nibble].min()
-            base += np.float64(smallest[j, nibble])
-            width = entries[j, nibble].max() - smallest[j, nibble]
-            step = max(step, width / largest_entry)
-    inverse = np.float32(1.0) / step
-    for j in range(m):
-        for nibble in range(2):
-            for c in range(NIBBLES):
-                value = (entries[j, nibble, c] - smallest[j, nibble]) * inverse
-                whole, at = np.int32(min(value, largest_entry)), NIBBLES * nibble + c
-                upper_halves[i, j, at] = whole >> bits
-                lower_halves[i, j, at] = whole & (1 << bits) - 1
-    return step, base, 2 * m * np.float64(step)
+    """Round a table of pairs, as ``sum_entries`` wants it; what 0 stands for."""
+    entries = np.empty(NIBBLES, np.float32)
+    largest_entry, base = np.float32((1 << 2 * bits) - 1), 0.0
+    for nibble in range(2):
+        for c in range(NIBBLES):
+            # Entries of the two codes of 4 bits that share a byte.
+            entries[c] = table[c] if nibble == 0 else table[NIBBLES * c] - table[0]
+        smallest = entries.min()
+        base += np.float64(smallest)
+        for c in range(NIBBLES):
+            value = (entries[c] - smallest) * inverse
+            whole, at = np.int32(min(value, largest_entry)), NIBBLES * nibble + c
+            upper_halves[i, j, at] = whole >> bits
+            lower_halves[i, j, at] = whole & (1 << bits) - 1
+    return base
