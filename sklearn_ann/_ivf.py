@@ -166,6 +166,7 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
         super()._set_index(index)
         self.cluster_centers_ = index.centroids.X
         self.nlist_ = len(self.cluster_centers_)
+        self._smallest_list = int(index.lists.sizes.min())
 
     def _assign(self, X, centroids, backend):
         """The list of each row."""
@@ -199,6 +200,8 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
         """
         sizes = index.lists.sizes
         sqdists, probes = backend.knn(Q, index.centroids, nprobe, n_threads)
+        if nprobe * self._smallest_list >= k:
+            return sqdists, probes
         # A query that is not finite has no lists at all.
         short = np.flatnonzero((sizes[probes].sum(axis=1) < k) & (probes[:, 0] >= 0))
         while len(short) and nprobe < self.nlist_:

@@ -23,7 +23,14 @@ from sklearn_ann._warnings import warn_caller
 
 # Learned attributes whose names do not end with an underscore.
 _PRIVATE = frozenset(
-    {"_index", "_index_dtype", "_index_width", "_n_features_out", "_storage"}
+    {
+        "_index",
+        "_index_dtype",
+        "_index_width",
+        "_n_features_out",
+        "_smallest_list",
+        "_storage",
+    }
 )
 
 # By the ids of the estimators: pickles and copies know nothing of them.

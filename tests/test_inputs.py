@@ -275,7 +275,7 @@ def test_a_kernel_is_compiled_once_for_each_pair_of_dtypes(X, Q, tmp_path):
         for queries in (*forms, None, np.asfortranarray(Q), pd.DataFrame(Q)):
             used.kneighbors(queries)
             used.radius_neighbors(queries)
-    for kernel in (_knn.knn_block, _radius._radius):
+    for kernel in (_knn.search_lists, _radius._radius):
         assert_compiled_once_for_each_pair(kernel, "Q", "index")
 
 
@@ -312,6 +312,5 @@ def test_kernels_of_lists_are_compiled_once_for_each_pair_of_dtypes(
                 used.kneighbors(queries)
                 used.radius_neighbors(queries)
         used.partial_fit(memory_map(Q, tmp_path))
-    for kernel in (_ivf_flat._scan_flat_by_query, _ivf_flat._scan_flat_by_list):
-        assert_compiled_once_for_each_pair(kernel, "Q", "rows")
+    assert_compiled_once_for_each_pair(_knn.search_lists, "Q", "index")
     assert_compiled_once_for_each_pair(_kmeans._assign, "X", "index")

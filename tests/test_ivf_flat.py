@@ -144,19 +144,17 @@ def test_answers_do_not_depend_on_batch_threads_or_way(
                 assert_same(map(np.vstack, zip(*found, strict=True)), expected)
 
 
-def test_both_ways_are_taken(rng, monkeypatch):
+def test_queries_read_a_list_together_where_many_probe_it(rng, monkeypatch):
     X = rng.standard_normal((500, 4))
     index = lists_of_some_rows(X, rng, nprobe=2, n_jobs=1)
-    taken = []
-    for way in ("_scan_flat_by_query", "_scan_flat_by_list"):
-        monkeypatch.setattr(
-            f"sklearn_ann._cpu._ivf_flat.{way}",
-            lambda *args, way=way: taken.append(way),
-        )
-    index._search(X[:1], 5, get_backend(None))
-    index._search(X, 5, get_backend(None))
-    assert set(taken[:1]) == {"_scan_flat_by_query"}
-    assert set(taken[1:]) == {"_scan_flat_by_list"}
+    together = []
+    monkeypatch.setattr(
+        "sklearn_ann._cpu._ivf_flat.search_lists",
+        lambda start, stop, n_together, *args: together.append(n_together),
+    )
+    for n_queries in (1, 500):
+        index._search(X[:n_queries], 5, get_backend(None))
+    assert together == [1, 500]
 
 
 @pytest.mark.parametrize(

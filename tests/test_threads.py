@@ -33,13 +33,13 @@ def X(rng):
 @pytest.fixture
 def threads_at_work(monkeypatch):
     """The threads that a search calls its kernel on."""
-    found, kernel = set(), _knn.knn_block
+    found, kernel = set(), _knn.search_lists
 
     def record(*args):
         found.add(threading.get_ident())
         kernel(*args)
 
-    monkeypatch.setattr(_knn, "knn_block", record)
+    monkeypatch.setattr(_knn, "search_lists", record)
     return found
 
 
@@ -50,34 +50,29 @@ def threads_at_work(monkeypatch):
 def test_n_jobs_threads_share_a_search(n_queries, X, split_work, monkeypatch):
     index = FlatL2Neighbors(n_jobs=3).fit(X)
     expected = index.kneighbors(X[:n_queries])
-    meeting, kernel = threading.Barrier(3), _knn.knn_block
+    meeting, kernel = threading.Barrier(3), _knn.search_lists
 
     def meet(*args):
         # Fails unless three threads are here at the same time.
         meeting.wait(30)
         kernel(*args)
 
-    monkeypatch.setattr(_knn, "knn_block", meet)
+    monkeypatch.setattr(_knn, "search_lists", meet)
     for found, wanted in zip(index.kneighbors(X[:n_queries]), expected, strict=True):
         assert_array_equal(found, wanted)
 
 
-@pytest.mark.parametrize(
-    ("n_queries", "kernel_name"),
-    [(9, "_scan_flat_by_query"), (1000, "_scan_flat_by_list")],
-)
-def test_n_jobs_threads_share_a_search_of_lists(
-    n_queries, kernel_name, X, split_work, monkeypatch
-):
+@pytest.mark.parametrize("n_queries", [9, 1000])
+def test_n_jobs_threads_share_a_search_of_lists(n_queries, X, split_work, monkeypatch):
     index = ESTIMATORS["lists"](n_jobs=3).fit(X)
     expected = index.kneighbors(X[:n_queries])
-    meeting, kernel = threading.Barrier(3), getattr(_ivf_flat, kernel_name)
+    meeting, kernel = threading.Barrier(3), _ivf_flat.search_lists
 
     def meet(*args):
         meeting.wait(30)
         kernel(*args)
 
-    monkeypatch.setattr(_ivf_flat, kernel_name, meet)
+    monkeypatch.setattr(_ivf_flat, "search_lists", meet)
     for found, wanted in zip(index.kneighbors(X[:n_queries]), expected, strict=True):
         assert_array_equal(found, wanted)
 

@@ -6,7 +6,8 @@ quantization; files without a family are an operation of the seam, or serve all:
     operation       queries          filter and codes      vector instructions
 
     _ivf_flat
-      |-> _knn ---+
+      |-> _knn ---+----------------> _sq8_candidates
+      |           |                    |
       |-> _radius +----------------> _sq8_filter ------+-> _sq8_simd
                   +-> _sq8_block --> _sq8_codes -------|-> _sq8_quantize
                   |                                    |-> _sq8_project
@@ -21,7 +22,7 @@ quantization; files without a family are an operation of the seam, or serve all:
     what searches share     _schedule, _lists, _candidates, _topk
     what bounds share       _rounding
     vector instructions     _distance, _bits; written with _ir
-    references to arrays    _borrow
+    tuples by pointer       _borrow
     compiling and running   _jit, _cache, _target, _threads; Numba's inside: _numba
 """
 

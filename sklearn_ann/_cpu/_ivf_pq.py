@@ -19,6 +19,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_ann._cpu._bits import lowest_bit
+from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._distance import prefetch, sqdist
 from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._lists import chain, group_by_list
@@ -212,8 +213,10 @@ def _scan_block(
     ids,            # OUT  (nq, k)       int64
 ):
     n, k, queries = stop - start, ids.shape[1], Q[start:stop]
-    block, all_ids = empty_block(n, len(index.codebooks_t), k), index.ids
-    scratch = empty_scratch(Q.shape[1], k)
+    index = borrowed(index)
+    owned_block = empty_block(n, len(index.codebooks_t), k)
+    owned_scratch = empty_scratch(Q.shape[1], k)
+    block, scratch, all_ids = borrowed(owned_block), borrowed(owned_scratch), index.ids
     fill_tables(
         queries, index, block.upper_halves, block.lower_halves,
         block.steps, block.bases, block.errors,
@@ -241,6 +244,8 @@ def _scan_block(
             if is_sorted:
                 sqdists[start + i, c] = block.values[i, c] if is_found else np.inf
             ids[start + i, c] = all_ids[block.positions[i, c]] if is_found else -1
+    keep(owned_block)
+    keep(owned_scratch)
 
 
 def scan_ivf_pq(Q, index, probes, probe_sqdists, k, n_threads):
@@ -303,7 +308,7 @@ def _measure_chain(
     sqdists,  # OUT  (64 * n_panels,) float64   infinite at empty positions
     ids,      # OUT  (64 * n_panels,) int64
 ):
-    decoded = np.empty((1, Q.shape[1]))
+    index, decoded = borrowed(index), np.empty((1, Q.shape[1]))
     for at in range(len(panels)):
         for lane in range(PANEL):
             position, place = panels[at] * PANEL + lane, at * PANEL + lane

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 
 from sklearn_ann._cpu._cache import keep_on_disk
+from sklearn_ann._cpu._numba import without_literals
 
 if numba.config.DISABLE_JIT:
     raise RuntimeError(
@@ -21,15 +22,21 @@ def jit(function, **options):
     # exact distances must not depend on how a loop was vectorised.
     # Never ``parallel=True``: Numba's workqueue layer aborts the process when two
     # Python threads call it, and GNU OpenMP does so after a fork.
-    compiled = numba.njit(nogil=True, error_model="numpy", **options)
-    return keep_on_disk(compiled(function))
+    compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
+    without_literals(compiled)
+    return keep_on_disk(compiled)
 
 
 def inlined_jit(function):
     """As `jit`, for a part of a hot loop that is a function for the reader's sake.
 
-    A call would copy each array and each tuple of arrays that it is given, some hundred
-    words. Inlined, it still counts references to each array, two atomic operations: put
-    the call behind the test that most iterations fail.
+    A call would copy each array that it is given, ten words and more. Inlined, it still
+    counts references to each, two atomic operations: put the call behind the test that
+    most iterations fail.
     """
     return jit(function, forceinline=True)
+
+
+def jit_in_caller(function):
+    """As `jit`, for a part of a kernel that one place calls: compiled only there."""
+    return jit(function, inline="always")

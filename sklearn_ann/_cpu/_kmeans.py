@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklearn_ann._cpu._bits import lowest_bit
+from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
 from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._rounding import UNDERFLOW, float32_rounding, nudged_up
@@ -105,8 +106,10 @@ def _assign(
     labels,   # OUT  (m,)     int64
     sqdists,  # OUT  (m,)     float64
 ):
-    block_rows = _gather(start, stop, X, rows)
-    block = encode_queries(0, stop - start, block_rows, index, 0)
+    index = borrowed(index)
+    block_rows = read_only(_gather(start, stop, X, rows))
+    owned = encode_queries(0, stop - start, block_rows, index, 0)
+    block = borrowed(owned)
     # Taken out of their tuples once, see ``_borrow.py``.
     centroids, error_ratio = index.X, index.error_ratio
     codes, scales, sqnorms = index.codes, index.scales, index.sqnorms
@@ -140,6 +143,7 @@ def _assign(
                 ceiling, lowest_of_panels, dots, j, factors[i], bases[i], limits[i],
                 scales, sqnorms, centroids, block_rows, i,
             )
+    keep(owned)
 
 
 def assign(X, rows, index, n_threads):

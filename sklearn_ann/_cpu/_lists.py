@@ -37,23 +37,44 @@ def group_by_list(
     and their ranks: list ``list_numbers[n]`` is probed by the queries
     ``members[starts[n]]`` up to ``members[starts[n + 1]]``.
     """
+    # No functions of NumPy, which take longer to compile than the search.
     if probes.shape[0] == 1:
-        ranks = np.flatnonzero(probes[0] >= 0)
-        starts = np.arange(len(ranks) + 1)
-        return probes[0][ranks], starts, np.zeros(len(ranks), np.int64), ranks
+        return _lists_of_one(probes)
     ends = np.zeros(nlist + 1, np.int64)
     for i in range(probes.shape[0]):
         for probe in probes[i]:
             ends[probe + 1] += 1
-    ends[0] = 0
-    list_numbers = np.flatnonzero(ends[1:])
-    ends = np.cumsum(ends)
-    starts = np.append(ends[list_numbers], ends[-1])
-    members, ranks = np.empty((2, ends[-1]), np.int64)
+    n_lists, total = 0, 0
+    list_numbers = np.empty(min(nlist, probes.size), np.int64)
+    starts = np.zeros(len(list_numbers) + 1, np.int64)
+    for number in range(nlist):
+        n_members = ends[number + 1]
+        ends[number] = total
+        if n_members > 0:
+            list_numbers[n_lists] = number
+            n_lists, total = n_lists + 1, total + n_members
+            starts[n_lists] = total
+    members, ranks = np.empty(total, np.int64), np.empty(total, np.int64)
     for i in range(probes.shape[0]):
         for rank in range(probes.shape[1]):
             probe = probes[i, rank]
             if probe >= 0:
                 members[ends[probe]], ranks[ends[probe]] = i, rank
                 ends[probe] += 1
-    return list_numbers, starts, members, ranks
+    return list_numbers[:n_lists], starts[: n_lists + 1], members, ranks
+
+
+@jit
+def _lists_of_one(probes):
+    """The lists that one query probes, in the order of its probes."""
+    nprobe = probes.shape[1]
+    list_numbers, ranks = np.empty(nprobe, np.int64), np.empty(nprobe, np.int64)
+    starts, n_lists = np.empty(nprobe + 1, np.int64), 0
+    for rank in range(nprobe):
+        if probes[0, rank] >= 0:
+            list_numbers[n_lists], ranks[n_lists] = probes[0, rank], rank
+            starts[n_lists] = n_lists
+            n_lists += 1
+    starts[n_lists] = n_lists
+    members = np.zeros(n_lists, np.int64)
+    return list_numbers[:n_lists], starts[: n_lists + 1], members, ranks[:n_lists]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._borrow import borrowed
 from sklearn_ann._cpu._distance import AHEAD, prefetch
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._pq_codewords import (
@@ -205,6 +206,7 @@ def _decode_rows(
     index,      # IN   IVFPQIndex
     decoded,    # OUT  (n, d)  float64
 ):
+    index = borrowed(index)
     for i in range(len(positions)):
         decode_pq(positions[i], index, decoded[i : i + 1])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._borrow import borrowed
+from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._distance import prefetch, sqdist
 from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._rounding import rounded_down
@@ -72,7 +72,6 @@ def _search(
 ):
     """Rows within the radius, until the outputs are full: as ``_radius``."""
     codes, biases = block.panels.codes, block.panels.biases
-    index, block, Q = borrowed((index, block, Q))
     # Those behind the last query, which fill its tile up, have no hits.
     members = np.arange(len(block.counts))
     dots = np.empty((TILE, PANEL), np.int32)
@@ -112,18 +111,21 @@ def _radius(
 
     Returns where to go on among the panels and the number of hits.
     """
-    capacity = 2 * PANEL
-    block = encode_queries(start, stop, Q, index, capacity)
+    capacity, index = 2 * PANEL, borrowed(index)
+    owned = encode_queries(start, stop, Q, index, capacity)
+    block = borrowed(owned)
     block.full_at[:] = capacity - PANEL
     threshold = np.sqrt(sqradius) / index.unit
     for i in range(stop - start):
         if block.thresholds[i] >= 0:
             set_threshold(block, i, threshold, index)
     surely = -1.0 if with_sqdists else rounded_down(threshold)
-    return _search(
+    found = _search(
         start, panels, first, Q, index, block, sqradius, surely, with_sqdists,
         counts, queries, ids, sqdists,
     )
+    keep(owned)
+    return found
 
 
 def radius(Q, index, sqradius, with_sqdists, n_threads):

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._jit import inlined_jit, jit
 from sklearn_ann._cpu._rounding import (
     limit_of,
@@ -123,13 +124,14 @@ def encode_queries(
 ):
     """A new block of some queries; those not finite get no neighbours."""
     n, d = stop - start, Q.shape[1]
-    block = _empty_block(n, index, capacity)
-    # Taken out of their tuples once, see ``_borrow.py``.
+    owned = _empty_block(n, index, capacity)
+    block = borrowed(owned)
     sqdist_steps, thresholds = block.sqdist_steps, block.thresholds
     panels, full = block.panels, block.full
     center, unit, projection = index.center, index.unit, index.projection
     width = projection.axes.shape[1]
-    vectors = empty_vectors(d, width)
+    owned_vectors = empty_vectors(d, width)
+    vectors = borrowed(owned_vectors)
     centered, magnitudes = vectors.centered, vectors.magnitudes
     # All rows are integers: see `TINY_RATIO`. So are their squared distances from a
     # query of integers.
@@ -158,7 +160,8 @@ def encode_queries(
         if is_integer and is_in_order and error == 0 and is_whole(Q, start + i):
             sqdist_steps[i] = per_unit * per_unit
         thresholds[i] = np.inf
-    return block
+    keep(owned_vectors)
+    return owned
 
 
 @jit

@@ -23,8 +23,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._distance import AHEAD, prefetch
-from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._jit import inlined_jit, jit, jit_in_caller
 from sklearn_ann._cpu._rounding import rounded_up
 from sklearn_ann._cpu._sq8_project import (
     empty_vectors,
@@ -44,6 +45,9 @@ TOO_LONG, TOO_SHORT = 2.0**40, 2.0**-100
 # Error over scale of a row that has no codes, or that loses nothing to them and is not
 # one of integers. 0 is kept for these: see ``tie_threshold`` in ``_sq8_block.py``.
 TINY_RATIO = 1e-30
+
+# The offset of four codes.
+_FOUR_OFFSETS = np.full(4, OFFSET, np.uint8).view(np.int32)[0]
 
 # Rows that a thread encodes at a time.
 _BLOCK = 64 * PANEL
@@ -120,7 +124,7 @@ class Encoded(NamedTuple):
     error_ratios: np.ndarray  # (2, m)  float64  error / scale
 
 
-@inlined_jit
+@jit_in_caller
 def _encode_in_full(
     i,          # IN   int      which of the vectors
     j,          # IN   int      its place among all that are encoded
@@ -147,7 +151,7 @@ def _encode_in_full(
     )
 
 
-@inlined_jit
+@jit_in_caller
 def _encode_image(
     i,          # IN   int       which of the vectors
     vectors,    # IN   Vectors
@@ -177,11 +181,11 @@ def _encode_rows(
     encoded,     # OUT  Encoded
 ):
     d, width = projection.axes.shape
-    vectors, codes, scales = empty_vectors(d, width), encoded.codes, encoded.scales
-    lengths, error_ratios = encoded.lengths, encoded.error_ratios
+    encoded, projection = borrowed(encoded), borrowed(projection)
+    owned, codes, scales = empty_vectors(d, width), encoded.codes, encoded.scales
+    vectors, lengths = borrowed(owned), encoded.lengths
     row_codes, all_codes = np.zeros(4 * codes.shape[1], np.int8), np.zeros(d, np.int8)
-    fours, offsets = row_codes.view(np.int32), np.full(4, OFFSET, np.uint8)
-    four_offsets = offsets.view(np.int32)[0]
+    fours = row_codes.view(np.int32)
     for tile in range(start, stop, TILE):
         in_tile = min(TILE, stop - tile)
         for i in range(in_tile):
@@ -209,11 +213,12 @@ def _encode_rows(
             panel, lane = position // PANEL, position % PANEL
             for step in range(fours.shape[0]):
                 # An offset of 128 turns over the highest bit.
-                codes[panel, step, lane] = fours[step] ^ four_offsets
+                codes[panel, step, lane] = fours[step] ^ _FOUR_OFFSETS
             is_integer = width == 0 and error == 0 and is_whole(X, rows[j])
-            lengths[0, j], error_ratios[0, j] = _length_and_ratio(
+            lengths[0, j], encoded.error_ratios[0, j] = _length_and_ratio(
                 scale, sum_squares, error, is_integer
             )
+    keep(owned)
 
 
 def encode_sq8(

@@ -23,9 +23,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sklearn_ann._cpu._bits import count_bits, lowest_bit
-from sklearn_ann._cpu._borrow import borrowed
 from sklearn_ann._cpu._distance import AHEAD, prefetch
-from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._jit import inlined_jit, jit, jit_in_caller
 from sklearn_ann._cpu._rounding import float32_rounding, float64_rounding
 from sklearn_ann._cpu._sq8_simd import (
     TILE,
@@ -68,7 +67,7 @@ def first_row(chunk, m):
     return m // TILE * TILE * len(chunk.panels) + m % TILE
 
 
-@jit
+@jit_in_caller
 def dot_panels(
     panels,   # IN   (n_panels,)         int64  numbers of panels
     first,    # IN   int                        the first of some queries
@@ -207,7 +206,7 @@ def _note(
     block.ends[i] = end
 
 
-@inlined_jit
+@jit_in_caller
 def find_in_chunk(
     chunk,  # IN     Chunk
     row,    # IN     int      of the query's first dot products
@@ -255,7 +254,6 @@ def filter_panels(
     Stops behind the panel after which some query has more than `full_at`, which leaves
     room for a whole panel; returns where to go on.
     """
-    block, index = borrowed(block), borrowed(index)
     scales, sqnorms, n_members = index.scales, index.sqnorms, len(members)
     factors, bases = block.panels.factors, block.panels.bases
     limits, level = block.panels.limits, level_of(k)
