@@ -241,6 +241,20 @@ def test_a_projection_is_given_up_when_it_does_not_fit(rng):
     assert not is_projected(index)
 
 
+@pytest.mark.parametrize("rank", [1, 20, 69, 70])
+@pytest.mark.parametrize("smallest", [1.0, 1e-3, 1e-6, 1e-12])
+def test_no_axis_is_longer_than_1_whatever_the_spectrum(rank, smallest, rng):
+    turn = np.linalg.qr(rng.standard_normal((D, D)))[0][:rank]
+    X = rng.standard_normal((3000, rank)) * np.geomspace(1, smallest, rank) @ turn
+    projection = fit_axes(X, X.mean(axis=0), 1.0)
+    assert makes_no_distance_longer(projection.axes)
+    # And they are those that keep the most of the squared lengths.
+    Y = X - X.mean(axis=0)
+    kept = np.square(Y @ projection.axes).sum()
+    most = np.square(np.linalg.svd(Y, compute_uv=False)[: WIDTH - 1]).sum()
+    assert kept >= 0.9 * most
+
+
 def test_axes_that_make_distances_longer_are_told(rng):
     axes = axes_of(rng.standard_normal((D, WIDTH - 1)))
     assert makes_no_distance_longer(axes)

@@ -64,36 +64,30 @@ def _read_field(context, builder, borrowed, value, field):
     place = cgutils.gep_inbounds(builder, struct, 0, number)
     if isinstance(kind, Borrowed):
         return builder.bitcast(place, I8.as_pointer())
-    return _lend(context, builder, kind, builder.load(place))
-
-
-def _lend(context, builder, kind, value):
-    """The same value; an array says that nobody owns its memory."""
+    value = builder.load(place)
     if isinstance(kind, types.Array):
         struct = array_struct(context, builder, kind, value)
+        # Nobody owns its memory.
         struct.meminfo = struct.meminfo.type(None)
         struct.parent = struct.parent.type(None)
-        return struct._getvalue()
+        value = struct._getvalue()
     return value
 
 
 @intrinsic
-def borrowed(typingctx, value):
-    """An array or a NamedTuple of arrays whose references are not counted.
+def borrowed(typingctx, owned):
+    """A pointer to a NamedTuple of arrays, whose references are not counted.
 
     The arrays must outlive it, and Numba frees an array after the last line that names
     it. So borrow what a function is given, which its caller keeps during the call, or
-    ``keep`` it. A tuple is copied to the stack: it must not be returned.
+    ``keep`` it. The tuple is copied to the stack: a pointer must not be returned.
     """
-    kind = Borrowed(value) if isinstance(value, types.BaseNamedTuple) else value
 
     def generate(context, builder, signature, args):
-        if kind is value:
-            return _lend(context, builder, value, args[0])
         place = cgutils.alloca_once_value(builder, args[0])
         return builder.bitcast(place, I8.as_pointer())
 
-    return kind(value), generate
+    return Borrowed(owned)(owned), generate
 
 
 @intrinsic
