@@ -188,6 +188,8 @@ def _centroids(stored):
     _check(isinstance(stored, dict), "the index must be a dict")
     centroids = unpack_flat(_dict(stored, "centroids"))
     _check(np.isfinite(centroids.X).all(), "centroids must be finite")
+    # `assign` takes their codes for those of all features.
+    _check(len(centroids.projection.middle) == 0, "centroids have no projection")
     return centroids
 
 

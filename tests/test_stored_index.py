@@ -80,6 +80,18 @@ def test_nothing_is_stored_twice(fitted):
         )
 
 
+def with_projection(index):
+    """A stored FlatIndex whose codes are said to be of projections."""
+    n, d = len(index["scales"]), index["X"].shape[1]
+    full = {name: index[name] for name in ("scales", "sqnorms", "error_ratio")}
+    return {
+        **index,
+        "codes": np.zeros((n // 64, 32, 64, 4), np.uint8),
+        "projection": {"axes": np.zeros((d, 128), np.float32), "middle": np.zeros(128)},
+        "full": {**full, "codes": np.zeros((n, -(-d // 64) * 64), np.uint8)},
+    }
+
+
 # Which array, and what is done to it: each of them would be read past its end, or its
 # values would be places to read from.
 DAMAGES = {
@@ -125,6 +137,7 @@ DAMAGES = {
     "a list for an array": ("flat", "X", lambda a: a.tolist()),
     "nothing": ("lists", "rows", lambda rows: None),
     "centroids": ("codes", "centroids.X", lambda a: a * np.nan),
+    "projected centroids": ("lists", "centroids", with_projection),
     "fewer centroids": ("lists", "centroids.X", lambda a: a[:-1]),
 }
 

@@ -247,7 +247,7 @@ def knn(Q, index, k, n_threads):
     one_list = *map(read_only, (probes, np.arange(n_panels), offsets)),
     run_blocks(
         lambda start, stop: search_lists(
-            start, stop, stop - start, Q, *one_list, index, sqdists, ids
+            start, stop, max(nq, 1), Q, *one_list, index, sqdists, ids
         ),
         split_queries(nq, Q.shape[1], k, n_threads, _BLOCK_BYTES),
         n_threads,
