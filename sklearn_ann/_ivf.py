@@ -200,6 +200,7 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
         """
         sizes = index.lists.sizes
         sqdists, probes = backend.knn(Q, index.centroids, nprobe, n_threads)
+        # Known without a look at each query, which takes longer than a small list.
         if nprobe * self._smallest_list >= k:
             return sqdists, probes
         # A query that is not finite has no lists at all.

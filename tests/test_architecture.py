@@ -295,6 +295,45 @@ def test_the_test_of_named_tuples_lets_fields_pass(source):
     assert named_tuples.Package([_TUPLES, source]).positional_uses(source) == []
 
 
+def uses_after_free(source):
+    """What functions borrow, do not get as arguments and do not keep to their end.
+
+    Numba frees an array after the last line that names its owner.
+    """
+    for function in ast.walk(ast.parse(source)):
+        if not isinstance(function, ast.FunctionDef):
+            continue
+        given = {argument.arg for argument in function.args.args}
+        nodes = list(ast.walk(function))
+        calls = [
+            (node.func.id, node.args[0].id, node.lineno)
+            for node in nodes
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("borrowed", "keep")
+            and isinstance(node.args[0], ast.Name)
+        ]
+        kept = {name for what, name, _ in calls if what == "keep"}
+        for node in nodes:
+            if isinstance(node, ast.Return) and isinstance(node.value, ast.Name):
+                kept.add(node.value.id)
+        borrowed = {name for what, name, _ in calls if what == "borrowed"}
+        yield from borrowed - given - kept
+
+
+@EACH_KERNEL_FILE
+def test_what_a_kernel_makes_and_borrows_is_kept(path):
+    assert list(uses_after_free(path.read_text(encoding="utf-8"))) == []
+
+
+def test_the_test_of_borrowed_tuples_finds_what_is_not_kept():
+    kernel = "def kernel(index):\n    owned = make()\n    block = borrowed(owned)\n"
+    assert list(uses_after_free(kernel)) == ["owned"]
+    assert list(uses_after_free(kernel + "    keep(owned)\n")) == []
+    assert list(uses_after_free(kernel + "    return owned\n")) == []
+    assert list(uses_after_free("def kernel(index):\n    borrowed(index)\n")) == []
+
+
 def test_importing_the_package_does_not_import_numba(run_script):
     source = "import sys, sklearn_ann, sklearn_ann.datasets; print(*sys.modules)"
     modules = set(run_script(source).split())

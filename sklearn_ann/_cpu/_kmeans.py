@@ -110,7 +110,7 @@ def _assign(
     block_rows = read_only(_gather(start, stop, X, rows))
     owned = encode_queries(0, stop - start, block_rows, index, 0)
     block = borrowed(owned)
-    # Taken out of their tuples once, see ``_borrow.py``.
+    # Taken out of their tuples once, before the loop.
     centroids, error_ratio = index.X, index.error_ratio
     codes, scales, sqnorms = index.codes, index.scales, index.sqnorms
     queries, biases, factors = block.full.codes, block.full.biases, block.full.factors

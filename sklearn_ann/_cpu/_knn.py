@@ -200,14 +200,9 @@ def search_lists(
         last = min(first + n_together, stop)
         owned = encode_queries(first, last, Q, index, len(exact))
         block = borrowed(owned)
-        # The nearest list of each query first, if others share it: it lowers the
-        # threshold most.
-        n_first = 1 if last - first >= len(offsets) - 1 else 0
-        for rank, end in ((0, n_first), (n_first, probes.shape[1])):
-            _collect_lists(
-                probes[first:last, rank:end],
-                first, k, Q, panels, offsets, index, block, exact,
-            )
+        _collect_lists(
+            probes[first:last], first, k, Q, panels, offsets, index, block, exact
+        )
         members = np.arange(last - first)
         finish(first, members, Q, index, block, exact, sqdists, ids)
         keep(owned)

@@ -37,7 +37,7 @@ def group_by_list(
     and their ranks: list ``list_numbers[n]`` is probed by the queries
     ``members[starts[n]]`` up to ``members[starts[n + 1]]``.
     """
-    # No functions of NumPy, which take longer to compile than the search.
+    # Loops, because functions of NumPy take longer to compile.
     if probes.shape[0] == 1:
         return _lists_of_one(probes)
     ends = np.zeros(nlist + 1, np.int64)

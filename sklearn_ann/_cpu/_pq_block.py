@@ -131,7 +131,7 @@ def measure_pq(
     """
     count = block.counts[i] - first
     values, positions = block.values[i, first:], block.positions[i, first:]
-    # Taken out of their tuples once, see ``_borrow.py``.
+    # Taken out of their tuples once, before the loop.
     codes, all_ids = index.codes, index.ids
     decoded, keys = scratch.decoded, scratch.keys
     for c in range(count):
