@@ -426,6 +426,19 @@ def test_answers_are_exact_for_queries_far_away(scale, nbits, dtype, rng):
         assert_array_equal(sqdists[i], all_sqdists[i][order])
 
 
+@pytest.mark.parametrize("nbits", [4, 8])
+@pytest.mark.parametrize("offset", [1e8, 1e12, 1e13, 1e14, 1e15])
+def test_answers_are_exact_where_decoding_rounds(offset, nbits, rng):
+    X, Q = (offset + rng.standard_normal((n, 8)) for n in (1500, 100))
+    index = make(nlist=3, nprobe=3, m=4, nbits=nbits).fit(X)
+    sqdists, ids = index.kneighbors(Q, 10)
+    all_sqdists, all_ids = index.radius_neighbors(Q, np.inf)
+    for i in range(len(Q)):
+        order = np.lexsort((all_ids[i], all_sqdists[i]))[:10]
+        assert_array_equal(ids[i], all_ids[i][order])
+        assert_array_equal(sqdists[i], all_sqdists[i][order])
+
+
 # -- bad input -----------------------------------------------------------------------
 
 

@@ -201,6 +201,21 @@ def _scan_pq_by_list(
 
 
 @jit
+def _lost_in_decoding(
+    length,    # IN  float         of a query
+    farthest,  # IN  float         distance of its farthest centroid
+    radii,     # IN  (m,)  float64
+):
+    """How much the rounding of decoded rows changes squared distances, at most."""
+    square = 0.0
+    for radius in radii:
+        square += radius * radius
+    reach = farthest + np.sqrt(square)
+    lost = 2.0**-52 * (length + reach)
+    return lost * (2 * reach + lost)
+
+
+@jit
 def _scan_block(
     start,          # IN   int           first query
     stop,           # IN   int           one past the last
@@ -221,6 +236,9 @@ def _scan_block(
         queries, index, block.upper_halves, block.lower_halves,
         block.steps, block.bases, block.errors,
     )
+    origin = scratch.decoded
+    for t in range(Q.shape[1]):
+        origin[0, t] = 0.0
     for i in range(n):
         farthest = 0.0
         for rank in range(probes.shape[1]):
@@ -228,6 +246,8 @@ def _scan_block(
                 farthest = max(farthest, probe_sqdists[start + i, rank])
         # The distance to a centroid is part of a value.
         block.errors[i] += 2.0**-53 * (Q.shape[1] + 64) * farthest
+        length = np.sqrt(sqdist(origin, 0, queries, i))
+        block.errors[i] += _lost_in_decoding(length, np.sqrt(farthest), index.radii)
     # The nearest list of each query first: it lowers the threshold most.
     for first, last in ((0, 1), (1, probes.shape[1])):
         _scan_pq_by_list(

@@ -19,8 +19,8 @@ the largest length of a codeword of part j, and
 
     T  =  sum_j |2 (q - z)_j| rho_j,        R  =  largest |shift| + largest |term| + T,
 
-v differs from D - origin by at most E = 4 u (s + m + 16) R + w T + 2^-53 (d + 64) K,
-where K is the largest |q - c|^2:
+v differs from D - origin by at most E = 4 u (s + m + 16) R + w T + 2^-53 (d + 64) K
++ L, where K is the largest |q - c|^2 and L what decoded rows have lost:
 
 - an entry is at most |2 (q - z)_j| rho_j. Its factor q - z is rounded once, and the s
   products and sums once each: (s + 1) u of T;
@@ -31,7 +31,10 @@ where K is the largest |q - c|^2:
 - m - 1 sums of entries, (m - 1) u of T. Their division by a power of two is exact;
 - the shift and the term are rounded to float32, and the last two sums: 3 u of R;
 - |q - c|^2 and D are sums of d squares in float64: the third part of E, and that of D
-  which grows with |r|^2 is far less than what is left of the first.
+  which grows with |r|^2 is far less than what is left of the first;
+- a decoded row is rounded to float64: it is off by a length of at most l = 2^-52 (|q| +
+  reach), where no row is further than reach = sqrt(K) + |(rho_1, ..., rho_m)|. That is
+  L = l (2 reach + l), which only matters far from the origin.
 
 So little more than a quarter of the first part is needed. What is left of it pays for
 errors of errors, and for what is rounded when E, and thresholds made of it, become
@@ -98,6 +101,24 @@ def _bounds_of_entries(Q, query, center, radii, dsub, lane):
     return sum_and_largest(total, largest)
 
 
+@device
+def _lost_in_decoding(Q, query, radii, farthest, lane):
+    """How much the rounding of decoded rows changes squared distances, at most.
+
+    By all lanes of a warp.
+    """
+    square, radius_square = float64(0), float64(0)
+    for t in range(lane, Q.shape[1], WARP):
+        square += float64(Q[query, t]) * float64(Q[query, t])
+    for j in range(lane, radii.shape[0], WARP):
+        radius_square += radii[j] * radii[j]
+    square, _ = sum_and_largest(square, float64(0))
+    radius_square, _ = sum_and_largest(radius_square, float64(0))
+    reach = math.sqrt(farthest) + math.sqrt(radius_square)
+    lost = 2.0**-52 * (math.sqrt(square) + reach)
+    return lost * (2.0 * reach + lost)
+
+
 @kernel
 def center_queries(
     Q,           # IN   (n, d)         float
@@ -126,6 +147,7 @@ def center_queries(
     if query < n:
         m = radii.shape[0]
         entries, largest = _bounds_of_entries(Q, query, center, radii, dsub, lane)
+        lost = _lost_in_decoding(Q, query, radii, farthest[query], lane)
         summands = entries + largest_row_term + spans[query]
         has_table = summands <= FARTHEST
         for t in range(lane, m * dsub, WARP):
@@ -135,7 +157,7 @@ def center_queries(
             centered[t * padded + query] = float32(value)
         if lane == 0:
             error = summands * (dsub + m + 16) * 2.0**-22 + entries * rounding
-            error += 2.0**-53 * (d + 64) * farthest[query]
+            error += 2.0**-53 * (d + 64) * farthest[query] + lost
             threshold = sqradius - origins[query] + error + TINY
             if not has_table:
                 error = math.inf

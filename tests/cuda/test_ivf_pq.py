@@ -201,6 +201,12 @@ def test_answers_are_exact_for_lists_farther_apart_than_float32_tells(
     assert_exact(backend, index, X[[0, 70]], 100)
 
 
+@pytest.mark.parametrize("offset", [1e13, 1e15])
+def test_answers_are_exact_where_decoding_rounds(offset, backend, table_dtype, rng):
+    X, Q = (offset + rng.standard_normal((n, 8)) for n in (400, 20))
+    assert_exact(backend, fitted(X, nlist=2, m=4), Q, 10)
+
+
 @pytest.mark.parametrize("sqradius", [0.0, 2.0, np.inf])
 def test_hits_within_a_radius(sqradius, backend, table_dtype, rng):
     X, Q = vector_kinds.make(vector_kinds.normal, np.float32, rng, 140, 3, 3)
