@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sklearn_ann._base import NeighborsBase
+from sklearn_ann._principal_axes import Searches
 from sklearn_ann._scalar_quantizer import add_to_flat_index, build_flat_index
 from sklearn_ann._stored_index import unpack_flat
 from sklearn_ann._typing import Metric, Mode
@@ -22,6 +23,7 @@ class FlatL2Neighbors(NeighborsBase):
     ----------
     n_neighbors : int, default=5
         Neighbours for each query. Read at search time: `set_params` needs no new fit.
+        A fit for about as many makes searches fastest.
     radius : float, default=1.0
         Radius of `radius_neighbors`, in the units of `metric`. Read at search time.
     metric : {'euclidean', 'sqeuclidean', 'cosine'}, default='euclidean'
@@ -72,8 +74,9 @@ class FlatL2Neighbors(NeighborsBase):
 
     Where features are correlated, as in embeddings and images, a search first compares
     short projections of the vectors, on 32 to 128 axes, which makes it faster. `fit`
-    looks at a sample and decides whether a projection pays. It takes 8 bytes a vector
-    more, and a byte for each axis; there are at most half as many axes as features.
+    looks at a sample and decides whether a projection pays, for searches of
+    `n_neighbors` neighbours. It takes 8 bytes a vector more, and a byte for each axis;
+    there are at most half as many axes as features.
 
     Distances are sums of squared differences in float64, not
     ``|x|^2 - 2 x.y + |y|^2``: the distance of a vector to itself is 0, and data far
@@ -117,14 +120,16 @@ class FlatL2Neighbors(NeighborsBase):
 
     def _build(self, X, backend):
         n_threads = self._n_threads(X.size)
-        return build_flat_index(X, backend, n_threads, is_searched_whole=True)
+        return build_flat_index(X, backend, n_threads, self._searches())
 
     def _add(self, X, backend):
         n_threads = self._n_threads(X.size)
         return add_to_flat_index(
-            *(self._index, X, self._storage, backend, n_threads),
-            is_searched_whole=True,
+            self._index, X, self._storage, backend, n_threads, self._searches()
         )
+
+    def _searches(self):
+        return Searches(share_read=1.0, n_neighbors=int(self.n_neighbors))
 
     def _dtype_and_shape(self, index):
         return index.X.dtype, index.X.shape

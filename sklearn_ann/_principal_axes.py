@@ -7,6 +7,9 @@ many features are best depends on the data, and is estimated on a sample.
 
 from __future__ import annotations
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
 from sklearn_ann._layout import Projection
@@ -29,11 +32,11 @@ _OVERSAMPLES, _LEAST_SQUARE = 16, 1e-10
 _SHORTENED = 1e-5
 
 # The cost of a search in products of 8-bit codes: of a row beside its products, of a
-# feature of an axis for a query, of a row that the projection does not exclude and of
-# each of its features. One query reads codes from memory, which takes as long as so
-# many products for each. Measured with AVX-512; processors with slower products gain
-# more from a projection.
-_ROW, _AXIS_FEATURE, _LEFT, _LEFT_FEATURE, _READ = 24, 8, 24_000, 13, 12
+# feature of an axis for a query, of a row that the projection does not exclude, and of
+# a neighbour, since the rows of the first threshold are not excluded either. One query
+# reads codes from memory, which takes as long as so many products for each. Measured
+# with AVX-512; processors with slower products gain more from a projection.
+_ROW, _AXIS_FEATURE, _LEFT, _NEIGHBOR, _READ = 24, 12, 3_000, 100_000, 15
 
 # A search of many queries must not take longer than this part of one without.
 _GAIN = 1.0
@@ -44,9 +47,17 @@ _MUCH_CHEAPER = 0.8
 # Rows that give a query its first threshold, about.
 _FIRST_ROWS = 4096
 
-# For the estimate: neighbours of a query; a rank among the sample beside the first; and
+# For the estimate: the least number of neighbours, because the default of `n_neighbors`
+# is 5 and searches often ask for more; a rank among the sample beside the first; and
 # the least one, since distances are no power of the rank far below the first.
-_NEIGHBORS, _FAR_RANK, _LEAST_RANK = 10, 16, 0.15
+_FEWEST_NEIGHBORS, _FAR_RANK, _LEAST_RANK = 10, 16, 0.15
+
+
+class Searches(NamedTuple):
+    """What is known of the searches to come."""
+
+    share_read: float  # the part of the rows that each reads, about; below 1 in lists
+    n_neighbors: int
 
 
 def no_projection(d):
@@ -54,8 +65,8 @@ def no_projection(d):
     return Projection(axes=np.empty((d, 0), np.float32), middle=np.empty(0))
 
 
-def choose_projection(X, center, unit):
-    """The projection that makes searches of all rows of X cheapest, or none.
+def choose_projection(X, center, unit, searches):
+    """The projection that makes searches of the rows of X cheapest, or none.
 
     Parameters
     ----------
@@ -63,20 +74,26 @@ def choose_projection(X, center, unit):
     center : ndarray of shape (d,), float64
     unit : float
         A power of two.
+    searches : Searches or None
+        Those to come; None for no projection.
 
     Returns
     -------
     projection : Projection
-        The same for the same rows.
+        The same for the same rows and searches.
     """
     n, d = X.shape
     widths = [width for width in _WIDTHS if 2 * width <= d <= _MOST_FEATURES]
+    if searches is None or not widths or n * d < _FEWEST_BYTES:
+        return no_projection(d)
+    n_products = n * d * searches.share_read
     sample = _sample(X, center, unit)
-    if not widths or n * d < _FEWEST_BYTES or sample is None:
+    # The rows of the first threshold alone may cost more than all products.
+    if n_products < searches.n_neighbors * _NEIGHBOR or sample is None:
         return no_projection(d)
     directions = _principal_directions(sample, widths[-1])
     images = sample @ directions.astype(np.float32)
-    costs = _costs(sample, images, [0, *widths], n)
+    costs = _costs(sample, images, [0, *widths], n, searches)
     batch, single = (costs / costs[:, :1])[:, 1:]
     total = np.where(batch <= _GAIN, batch + single, np.inf)
     best = int(np.argmin(total))
@@ -85,14 +102,15 @@ def choose_projection(X, center, unit):
     return _projection(sample, directions, widths[best])
 
 
-def is_outgrown(projection, X, center, unit):
-    """Whether searches of all rows X would be much cheaper with another projection."""
-    fresh = choose_projection(X, center, unit)
+def is_outgrown(projection, X, center, unit, searches):
+    """Whether searches of the rows X would be much cheaper with another projection."""
+    fresh = choose_projection(X, center, unit, searches)
     if len(fresh.middle) == 0 or len(projection.middle) == 0:
         return len(fresh.middle) != len(projection.middle)
     sample = _sample(X, center, unit)
+    scale = len(X), searches
     then, now = (
-        _costs(sample, sample @ kind.axes[:, :-1], [len(kind.middle)], len(X)).sum()
+        _costs(sample, sample @ kind.axes[:, :-1], [len(kind.middle)], *scale).sum()
         for kind in (fresh, projection)
     )
     return then < _MUCH_CHEAPER * now
@@ -161,22 +179,23 @@ def _tails(sample, images):
     return np.sqrt(np.maximum(np.einsum("ij,ij->i", sample, sample) - kept, 0))
 
 
-def _costs(sample, images, widths, n):
+def _costs(sample, images, widths, n, searches):
     """The cost of a query among n rows, in a batch and alone, for some widths."""
-    d = sample.shape[1]
+    d, n_read = sample.shape[1], n * searches.share_read
+    k = max(searches.n_neighbors, _FEWEST_NEIGHBORS)
     queries = np.linspace(0, len(sample) - 1, _QUERIES).astype(np.int64)
-    reach = _reach(_distances(sample, queries), n)
+    reach = _reach(_distances(sample, queries), n, k)
     # The threshold is that of the rows before: larger at first than in the end.
-    earlier = 1 + max(0.0, np.log(n / _FIRST_ROWS))
+    earlier = 1 + max(0.0, np.log(n_read / _FIRST_ROWS))
     costs = np.empty((2, len(widths)))
     for nth, width in enumerate(widths):
         left = 0.0
         if width:
             n_left = _count_left(sample, images[:, : width - 1], queries, reach)
-            left = n_left / len(queries) * n / len(sample) * earlier
-            left = left * (_LEFT + d * _LEFT_FEATURE) + d * width * _AXIS_FEATURE
-        products = n * (width or d)
-        costs[:, nth] = products + n * _ROW + left, products * _READ + left
+            n_left *= n / len(sample) / len(queries) * earlier
+            left = n_left * _LEFT + k * _NEIGHBOR + d * width * _AXIS_FEATURE
+        products = n_read * (width or d)
+        costs[:, nth] = products + n_read * _ROW + left, products * _READ + left
     return costs
 
 
@@ -193,15 +212,25 @@ def _count_left(sample, images, queries, reach):
     return np.count_nonzero(lower <= reach[:, None]) - len(queries)
 
 
-def _reach(distances, n):
-    """The distance of the last neighbour of each query among all n rows."""
+def _reach(distances, n, k):
+    """The distance of the k-th neighbour of each query among all n rows."""
+    n_sample = distances.shape[1]
+    # On average the logarithm of the r-th smallest of many numbers is that of r - 1/2.
+    rank = (k - 0.5) * n_sample / n
+    if rank >= 0.5:
+        rank = min(rank + 0.5, n_sample - 1)
+        before, after = int(rank), math.ceil(rank)
+        nearest = np.partition(distances, (before, after), axis=1)
+        step = nearest[:, after] - nearest[:, before]
+        return nearest[:, before] + (rank - before) * step
+    # The sample lacks most of the neighbours. Distances grow as a power of the rank,
+    # and the logarithm of a first one is lower by Euler's constant.
     nearest = np.partition(distances, (1, _FAR_RANK), axis=1)
     first, far = nearest[:, 1], nearest[:, _FAR_RANK]
-    # Distances grow as a power of the rank, which may be less than 1: the sample lacks
-    # most of the neighbours.
-    rank = max(_LEAST_RANK, _NEIGHBORS * distances.shape[1] / n)
+    rank = max(_LEAST_RANK, rank * np.exp(np.euler_gamma))
     with np.errstate(divide="ignore", invalid="ignore"):
-        power = np.nanmean(np.log(far / first)[first > 0]) / np.log(_FAR_RANK)
+        power = np.nanmean(np.log(far / first)[first > 0])
+    power /= np.sum(1 / np.arange(1, _FAR_RANK))
     return first * rank**power if np.isfinite(power) else first
 
 

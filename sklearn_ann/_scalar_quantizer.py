@@ -23,7 +23,7 @@ from sklearn_ann._layout import (
     FullCodes,
     read_only_index,
 )
-from sklearn_ann._principal_axes import choose_projection, no_projection
+from sklearn_ann._principal_axes import choose_projection
 from sklearn_ann._principal_axes import is_outgrown as is_projection_outgrown
 from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty, lengthened
 
@@ -44,7 +44,7 @@ _MUCH_FINER, _COMPARED, _FAR_UNIT = 0.8, 1024, 2.0**20
 _MANY_DUPLICATES, _DUPLICATES_SAMPLE = 1 / 64, 1024
 
 
-def build_flat_index(X, backend, n_threads, is_searched_whole=False):
+def build_flat_index(X, backend, n_threads, searches=None):
     """Quantise the rows of X beside them, each at its own position.
 
     Parameters
@@ -54,37 +54,32 @@ def build_flat_index(X, backend, n_threads, is_searched_whole=False):
     backend : module
         See ``_backend.py``.
     n_threads : int
-    is_searched_whole : bool
-        Whether a search reads all rows, so that a projection may pay.
+    searches : Searches or None
+        Those to come, for the choice of a projection; None for no projection.
 
     Returns
     -------
     index : FlatIndex
     """
-    empty = empty_flat_index(X, is_searched_whole)
-    return add_to_flat_index(
-        empty, X, GrowingArrays(), backend, n_threads, is_searched_whole
-    )
+    empty = empty_flat_index(X, searches)
+    return add_to_flat_index(empty, X, GrowingArrays(), backend, n_threads, searches)
 
 
-def add_to_flat_index(index, X, storage, backend, n_threads, is_searched_whole=False):
+def add_to_flat_index(index, X, storage, backend, n_threads, searches=None):
     """A new index with the rows of X after those of `index`, each at its position."""
     n = len(index.X)
     positions = np.arange(n, n + len(X))
     n_panels = n_panels_for(n + len(X))
     return place_rows(
-        *(index, X, None, positions, n_panels, storage, backend, n_threads),
-        is_searched_whole=is_searched_whole,
+        *(index, X, None, positions, n_panels, storage, backend, n_threads), searches
     )
 
 
-def empty_flat_index(X, is_searched_whole=False):
+def empty_flat_index(X, searches=None):
     """An index without rows, with a center, a unit and a projection for data like X."""
     d = X.shape[1]
     center, unit = _center_and_unit(X)
-    projection = no_projection(d)
-    if is_searched_whole:
-        projection = choose_projection(X, center, unit)
+    projection = choose_projection(X, center, unit, searches)
     steps = -(-(len(projection.middle) or d) // 4)
     return FlatIndex(
         X=X[:0],
@@ -115,7 +110,7 @@ def place_rows(
     storage,
     backend,
     n_threads,
-    is_searched_whole=False,
+    searches=None,
 ):
     """A new index with the rows of X after those of `index`, at given positions.
 
@@ -136,8 +131,8 @@ def place_rows(
     storage : GrowingArrays
     backend : module
     n_threads : int
-    is_searched_whole : bool
-        Whether a search reads all rows, so that a projection may pay.
+    searches : Searches or None
+        As in ``build_flat_index``.
 
     Returns
     -------
@@ -155,8 +150,8 @@ def place_rows(
     duplicates = index.duplicates
     if is_due:
         duplicates = _mark_duplicates(X, ids, n_panels, backend)
-    if is_due and n > 0 and _is_outgrown(index, X, is_searched_whole):
-        index = empty_flat_index(X, is_searched_whole)
+    if is_due and n > 0 and _is_outgrown(index, X, searches):
+        index = empty_flat_index(X, searches)
         positions, rows = _all_positions(sqnorms, positions, ids)
     index = index._replace(X=X, ids=ids, duplicates=duplicates)
     return _encode(index, rows, positions, sqnorms, storage, backend, n_threads)
@@ -223,12 +218,10 @@ def _is_due(n_chosen_for, n):
     return n_chosen_for.bit_length() < n.bit_length()
 
 
-def _is_outgrown(index, X, is_searched_whole):
+def _is_outgrown(index, X, searches):
     """Whether the codes of all rows X should be made in another way."""
-    if is_searched_whole:
-        chosen = index.projection, X, index.center, index.unit
-        return is_projection_outgrown(*chosen) or _is_off_center(index, X)
-    return _is_off_center(index, X)
+    chosen = index.projection, X, index.center, index.unit, searches
+    return is_projection_outgrown(*chosen) or _is_off_center(index, X)
 
 
 def _is_off_center(index, X):
@@ -301,6 +294,9 @@ def _center_and_unit(X):
 
 def _fits_bytes(sample):
     """Whether all are integers of a range of 255."""
+    # Most other data has a fraction in the first row.
+    if not np.array_equal(sample[0], np.rint(sample[0])):
+        return False
     high, low = (np.float64(of(sample)) for of in (np.max, np.min))
     return high - low <= 255 and np.array_equal(sample, np.rint(sample))
 

@@ -15,10 +15,14 @@ import numpy as np
 from sklearn_ann import (
     FlatL2Neighbors, IVFFlatNeighbors, IVFPQNeighbors, _scalar_quantizer
 )
-from sklearn_ann._principal_axes import _principal_directions, _projection, _sample
+from sklearn_ann._principal_axes import (
+    _principal_directions, _projection, _sample, no_projection
+)
 
 
-def project(X, center, unit):
+def project(X, center, unit, searches):
+    if searches is None:
+        return no_projection(X.shape[1])
     sample = _sample(X, center, unit)
     return _projection(sample, _principal_directions(sample, 32), 32)
 
@@ -31,7 +35,10 @@ indexes = [
     IVFPQNeighbors(9, nlist=5, nprobe=3, m=7, random_state=0, n_jobs=1).fit(X),
 ]
 _scalar_quantizer.choose_projection = project
-indexes.append(FlatL2Neighbors(9, n_jobs=1).fit(X))
+indexes += [
+    FlatL2Neighbors(9, n_jobs=1).fit(X),
+    IVFFlatNeighbors(9, nlist=5, nprobe=3, random_state=0, n_jobs=1).fit(X),
+]
 answers = []
 for index in indexes:
     for queries in (Q[:1], Q):

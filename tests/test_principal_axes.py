@@ -1,6 +1,6 @@
 """Searches that read a projection first: the same answers, and a promise kept.
 
-`projected` makes every index that is searched whole have one, however few rows it has.
+`projected` makes every index of rows have one, however few there are.
 """
 
 import pickle
@@ -12,16 +12,23 @@ import reference
 import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
 
-from sklearn_ann import FlatL2Neighbors, _principal_axes, _scalar_quantizer
+from sklearn_ann import (
+    FlatL2Neighbors,
+    IVFFlatNeighbors,
+    _principal_axes,
+    _scalar_quantizer,
+)
 from sklearn_ann._cpu._sq8_project import empty_vectors, project
 from sklearn_ann._layout import Projection, read_only_index
 from sklearn_ann._principal_axes import (
+    Searches,
     choose_projection,
     makes_no_distance_longer,
     no_projection,
 )
 
 D, WIDTH = 70, 32
+WHOLE = Searches(share_read=1.0, n_neighbors=10)
 
 
 def axes_of(columns):
@@ -31,8 +38,10 @@ def axes_of(columns):
     return axes
 
 
-def fit_axes(X, center, unit):
+def fit_axes(X, center, unit, searches=WHOLE):
     """A projection of any data: on directions of a sample, or on some others."""
+    if searches is None:
+        return no_projection(X.shape[1])
     sample = _principal_axes._sample(X, center, unit)
     if sample is None:
         columns = np.random.default_rng(0).standard_normal((X.shape[1], WIDTH - 1))
@@ -48,7 +57,15 @@ def projected(monkeypatch):
 
 
 def is_projected(estimator):
-    return len(estimator._index.projection.middle) > 0
+    return len(estimator._flat_index().projection.middle) > 0
+
+
+def make_flat(k=5):
+    return FlatL2Neighbors(k, n_jobs=1)
+
+
+def make_lists(k=5, nlist=6, nprobe=3):
+    return IVFFlatNeighbors(k, nlist=nlist, nprobe=nprobe, random_state=0, n_jobs=1)
 
 
 def correlated(rng, n, d=160, n_factors=8, noise=0.02):
@@ -120,11 +137,12 @@ def test_a_row_out_of_range_does_not_spoil_the_others(rng):
 
 
 @pytest.mark.parametrize(("kind", "dtype"), vector_kinds.KINDS, ids=vector_kinds.name)
-def test_answers_do_not_depend_on_a_projection(kind, dtype, rng, monkeypatch):
+@pytest.mark.parametrize("make", [make_flat, make_lists])
+def test_answers_do_not_depend_on_a_projection(make, kind, dtype, rng, monkeypatch):
     X, Q = vector_kinds.make(kind, dtype, rng, 700, 30, D)
-    plain = FlatL2Neighbors(n_jobs=1).fit(X)
+    plain = make().fit(X)
     monkeypatch.setattr(_scalar_quantizer, "choose_projection", fit_axes)
-    index = FlatL2Neighbors(n_jobs=1).fit(X)
+    index = make().fit(X)
     assert is_projected(index)
     assert not is_projected(plain)
     for k in (1, 10, 300, 700):
@@ -158,6 +176,20 @@ def test_search_as_the_oracle(nq, k, rng):
 
 
 @pytest.mark.usefixtures("projected")
+@pytest.mark.parametrize("k", [1, 10, 100])
+@pytest.mark.parametrize("nq", [1, 5, 130])
+def test_search_of_lists_as_the_oracle(nq, k, rng):
+    X, Q = correlated(rng, 9000), correlated(rng, nq)
+    index = make_lists(k, nlist=20, nprobe=4).fit(X)
+    _, probes = reference.knn(Q, index.cluster_centers_.astype(np.float64), 4)
+    _, ids = index.kneighbors(Q)
+    labels = index._labels()
+    for i in range(nq):
+        rows = np.flatnonzero(np.isin(labels, probes[i]))
+        assert_array_equal(ids[i], rows[reference.knn(Q[i : i + 1], X[rows], k)[1][0]])
+
+
+@pytest.mark.usefixtures("projected")
 @pytest.mark.parametrize("order", ["nearest first", "nearest last"])
 def test_rows_in_the_order_of_their_distance(order, rng):
     X = correlated(rng, 9000)
@@ -179,13 +211,17 @@ def test_half_of_the_rows_equal(rng):
 
 
 @pytest.mark.usefixtures("projected")
-def test_added_rows_and_files(rng, tmp_path):
+@pytest.mark.parametrize("make", [make_flat, make_lists])
+def test_added_rows_and_files(make, rng, tmp_path):
     X, Q = correlated(rng, 3000), correlated(rng, 10)
-    index = FlatL2Neighbors(10).partial_fit(X[:100])
-    for start in range(100, 3000, 290):
-        index.partial_fit(X[start : start + 290])
+    index = make(10).partial_fit(X[:300])
+    for start in range(300, 3000, 270):
+        index.partial_fit(X[start : start + 270])
     assert is_projected(index)
-    expected = FlatL2Neighbors(10).fit(X).kneighbors(Q)
+    whole = make(10)
+    if make is make_lists:
+        whole.set_params(init=index.cluster_centers_, max_iter=0)
+    expected = whole.fit(X).kneighbors(Q)
     joblib.dump(index, tmp_path / "index")
     for other in (
         index,
@@ -222,7 +258,59 @@ def test_the_same_rows_get_the_same_projection(rng):
 def test_rows_that_tell_nothing_get_none(value):
     X = np.full((40_000, 64), value)
     X[0] = 1.0
-    assert len(choose_projection(X, np.zeros(64), 1.0).middle) == 0
+    assert len(choose_projection(X, np.zeros(64), 1.0, WHOLE).middle) == 0
+
+
+def width_of(X, share_read=1.0, n_neighbors=10):
+    searches = Searches(share_read=share_read, n_neighbors=n_neighbors)
+    center = X.mean(axis=0, dtype=np.float64)
+    return len(choose_projection(X, center, 16.0, searches).middle)
+
+
+def test_a_projection_pays_where_many_rows_are_read(rng):
+    X = correlated(rng, 60_000)
+    assert width_of(X) > 0
+    assert width_of(X, share_read=0.5) > 0
+    assert width_of(X, share_read=0.01) == 0
+    # Nor do centroids have one.
+    assert len(choose_projection(X, X.mean(axis=0), 16.0, None).middle) == 0
+
+
+def test_a_projection_that_leaves_a_row_for_each_neighbor_does_not_pay(rng):
+    X = correlated(rng, 30_000)
+    assert width_of(X, n_neighbors=10) > 0
+    assert width_of(X, n_neighbors=1000) == 0
+
+
+def test_lists_have_a_projection_if_they_are_few_and_long(rng):
+    X = correlated(rng, 60_000)
+    few = make_lists(10, nlist=8, nprobe=2).fit(X)
+    many = make_lists(10, nlist=800, nprobe=2).fit(X)
+    assert is_projected(few)
+    assert not is_projected(many)
+    # Centroids have none.
+    assert len(few._index.centroids.projection.middle) == 0
+
+
+@pytest.mark.parametrize("n", [1000, 2048, 8000, 12_000, 20_000, 30_000, 100_000])
+def test_the_reach_of_neighbors_that_the_sample_lacks(n, rng):
+    # Points uniform on a torus: the k-th of n is at the radius of a ball of volume k/n.
+    d, k = 4, 10
+    points = rng.random((2048, d))
+    differences = np.abs(points[:64, None] - points)
+    differences = np.minimum(differences, 1 - differences)
+    reach = _principal_axes._reach(np.linalg.norm(differences, axis=2), n, k)
+    expected = (k / n / (np.pi**2 / 2)) ** (1 / d)
+    assert np.exp(np.log(reach).mean()) == pytest.approx(expected, rel=0.08)
+
+
+@pytest.mark.parametrize("make", [make_flat, make_lists])
+def test_the_type_of_n_neighbors_does_not_matter(make, rng):
+    X = correlated(rng, 30_000)
+    small, plain = make(np.int8(10)).fit(X), make(10).fit(X)
+    projections = [each._flat_index().projection for each in (small, plain)]
+    assert is_projected(small)
+    assert_array_equal(projections[0].axes, projections[1].axes)
 
 
 def test_a_projection_is_chosen_when_rows_have_become_many(rng):

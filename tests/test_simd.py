@@ -34,7 +34,7 @@ from sklearn_ann._layout import Projection
 from sklearn_ann._principal_axes import no_projection
 
 
-def some_projection(X, center, unit):
+def some_projection(X, *_):
     rng, d = np.random.default_rng(0), X.shape[1]
     axes = np.zeros((d, 32), np.float32)
     axes[:, :-1] = np.linalg.qr(rng.standard_normal((d, 31)))[0] * (1 - 1e-5)
@@ -50,7 +50,7 @@ answers = {}
 with np.load(sys.argv[1]) as data:
     for name in {key[:-2] for key in data}:
         X, Q = data[f"{name}/X"], data[f"{name}/Q"]
-        found = search(X, Q, lambda X, center, unit: no_projection(X.shape[1]))
+        found = search(X, Q, lambda X, *_: no_projection(X.shape[1]))
         answers[f"{name}/distances"], answers[f"{name}/ids"] = found
         if X.shape[1] >= 64:
             others = search(X, Q, some_projection)

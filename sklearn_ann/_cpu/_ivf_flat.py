@@ -11,7 +11,7 @@ import numpy as np
 from sklearn_ann._cpu._knn import search_lists
 from sklearn_ann._cpu._lists import chain
 from sklearn_ann._cpu._radius import radius_in_panels
-from sklearn_ann._cpu._schedule import limit_threads, split_queries
+from sklearn_ann._cpu._schedule import limit_threads, n_products, split_queries
 from sklearn_ann._cpu._threads import run_blocks
 from sklearn_ann._layout import read_only
 
@@ -46,8 +46,8 @@ def scan_ivf_flat(Q, index, probes, k, n_threads):
     Q, probes = read_only(Q), read_only(probes)
     (nq, d), nlist = Q.shape, len(index.lists.sizes)
     sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
-    n_products = index.rows.codes.size * probes.shape[1] // nlist
-    n_threads = limit_threads(n_threads, nq, n_products)
+    products_of_lists = n_products(index.rows) * probes.shape[1] // nlist
+    n_threads = limit_threads(n_threads, nq, products_of_lists)
     blocks = split_queries(nq, d, k, n_threads, _BLOCK_BYTES)
     n_shared = probes.size / len(blocks) / nlist
     lists = index.lists.panels, index.lists.offsets

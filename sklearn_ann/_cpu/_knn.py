@@ -12,13 +12,15 @@ fewer are measured, and only the k nearest stay.
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._candidates import capacity
 from sklearn_ann._cpu._jit import jit, jit_in_caller
 from sklearn_ann._cpu._lists import group_by_list
-from sklearn_ann._cpu._schedule import limit_threads, split_queries
+from sklearn_ann._cpu._schedule import limit_threads, n_products, split_queries
 from sklearn_ann._cpu._sq8_block import encode_queries
 from sklearn_ann._cpu._sq8_candidates import finish, sort_out
 from sklearn_ann._cpu._sq8_filter import (
@@ -162,6 +164,8 @@ def _collect_lists(
     exact,    # SCRATCH (capacity,)  float64
 ):
     """Bring the candidates of a block up to date with lists, each read once."""
+    if probes.size == 0:
+        return
     all_codes, all_biases = block.panels.codes, block.panels.biases
     list_numbers, starts, members_of_all, _ = group_by_list(probes, len(offsets) - 1)
     # The members' codes side by side, as the tile wants them.
@@ -193,16 +197,21 @@ def search_lists(
     sqdists,     # OUT  (nq, k)       float64  ascending
     ids,         # OUT  (nq, k)       int64    -1 where there is none
 ):
-    """The k nearest rows of each query in the lists that it probes."""
-    k, index = sqdists.shape[1], borrowed(index)
+    """The k nearest rows of each query in the lists that it probes.
+
+    A query that goes through lists with others meets its nearest one first if there is
+    a projection: rows that a loose threshold lets pass cost a second dot product.
+    """
+    k, nprobe, index = sqdists.shape[1], probes.shape[1], borrowed(index)
     exact = np.empty(capacity(k))
     for first in range(start, stop, n_together):
         last = min(first + n_together, stop)
         owned = encode_queries(first, last, Q, index, len(exact))
         block = borrowed(owned)
-        _collect_lists(
-            probes[first:last], first, k, Q, panels, offsets, index, block, exact
-        )
+        nearest = 1 if len(index.full.codes) > 0 and last - first > 1 else nprobe
+        for rank, end in ((0, nearest), (nearest, nprobe)):
+            some = probes[first:last, rank:end]
+            _collect_lists(some, first, k, Q, panels, offsets, index, block, exact)
         members = np.arange(last - first)
         finish(first, members, Q, index, block, exact, sqdists, ids)
         keep(owned)
@@ -231,23 +240,25 @@ def knn(Q, index, k, n_threads):
     Q = read_only(Q)
     nq = len(Q)
     sqdists, ids = np.empty((nq, k)), np.empty((nq, k), np.int64)
-    # Codes of all features are read for some rows, and wait for memory.
-    n_products = index.codes.size + index.full.codes.size // 2
-    n_threads = limit_threads(n_threads, nq, n_products)
+    n_threads = limit_threads(n_threads, nq, n_products(index))
     if n_threads > 1 and nq < 2 * TILE * n_threads:
         return _knn_over_rows(Q, index, k, n_threads)
-    # All panels are one list.
-    n_panels = len(index.codes)
-    probes, offsets = np.zeros((nq, 1), np.int64), np.array([0, n_panels])
-    one_list = *map(read_only, (probes, np.arange(n_panels), offsets)),
+    probes, lists = read_only(np.zeros((nq, 1), np.int64)), _one_list(len(index.codes))
     run_blocks(
         lambda start, stop: search_lists(
-            start, stop, max(nq, 1), Q, *one_list, index, sqdists, ids
+            start, stop, max(nq, 1), Q, probes, *lists, index, sqdists, ids
         ),
         split_queries(nq, Q.shape[1], k, n_threads, _BLOCK_BYTES),
         n_threads,
     )
     return sqdists, ids
+
+
+# A single query does not wait for them to be made again.
+@lru_cache(maxsize=16)
+def _one_list(n_panels):
+    """Panels and offsets of a list of all panels."""
+    return read_only(np.arange(n_panels)), read_only(np.array([0, n_panels]))
 
 
 def _knn_over_rows(Q, index, k, n_threads):

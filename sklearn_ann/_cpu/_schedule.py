@@ -17,6 +17,12 @@ _QUERIES_PER_READ = 8
 _PRODUCTS_PER_QUERY = 2**19
 
 
+def n_products(rows):
+    """Products of a query with all rows, as ``limit_threads`` counts them."""
+    # Codes of all features are read for some rows, and wait for memory.
+    return rows.codes.size + rows.full.codes.size // 2
+
+
 def limit_threads(n_threads, nq, products_per_query):
     """No more threads than have enough to do."""
     products = products_per_query + _PRODUCTS_PER_QUERY

@@ -52,6 +52,25 @@ def _shrink_sq8(
     block.full_at[i] = block.counts[i] + growth(k)
 
 
+@inlined_jit
+def _nearest_first(
+    block,  # INOUT  SQ8Block
+    i,      # IN     int       query of the block
+):
+    """Bring the candidates that make the threshold to the front.
+
+    When these are measured, many of the others need not be.
+    """
+    lowers, uppers, rows = block.lowers[i], block.uppers[i], block.rows[i]
+    first = 0
+    for c in range(block.counts[i]):
+        if uppers[c] <= block.thresholds[i]:
+            for values in (lowers, uppers):
+                values[c], values[first] = values[first], values[c]
+            rows[c], rows[first] = rows[first], rows[c]
+            first += 1
+
+
 @jit
 def _measure_sq8(
     block,    # INOUT  SQ8Block
@@ -66,6 +85,7 @@ def _measure_sq8(
     """Measure the candidates of a query and keep the k nearest, in order."""
     X, lowers, uppers, rows = index.X, block.lowers[i], block.uppers[i], block.rows[i]
     kept, count, reach = 0, block.counts[i], np.inf
+    _nearest_first(block, i)
     for c in range(min(_AHEAD, count)):
         prefetch(X, rows[c])
     for c in range(count):
@@ -75,7 +95,7 @@ def _measure_sq8(
             prefetch(X, rows[c + _AHEAD])
         measured, row = sqdist(X, rows[c], Q, query), rows[c]
         # The k best so far are a heap. Of equally near rows most come in the order of
-        # their numbers, so that one comparison is all that a late one costs.
+        # their numbers, so that one comparison is all that most late ones cost.
         if kept < k:
             exact[kept], rows[kept] = measured, row
             kept += 1

@@ -54,6 +54,9 @@ from sklearn_ann._layout import PANEL
 # register file; 6 and 8 queries measured no faster.
 TILE = 4
 
+# Sums of ``dot_row`` under way at a time: they hide the latency of a multiply-add.
+_CHAINS = 4
+
 
 # -- the tiers: how one step of the tile multiplies and adds -------------------
 
@@ -230,14 +233,26 @@ def dot_row(typingctx, codes, row, queries, query, bias):
             for array, number in ((codes, args[1]), (queries, args[3]))
         )
         acc_type = ir.VectorType(I32, _TIER.lanes)
-        total = cgutils.alloca_once_value(builder, constant(acc_type, 0))
-        zero, step = ir.Constant(I64, 0), ir.Constant(I64, 4 * _TIER.lanes)
-        with cgutils.for_range_slice(builder, zero, length, step) as (at, _):
+        none, width = constant(acc_type, 0), 4 * _TIER.lanes
+        chains = [cgutils.alloca_once_value(builder, none) for _ in range(_CHAINS)]
+
+        def add(chain, at):
             operands = (load(builder, codes, at, acc_type) for codes in (row, query))
-            acc = _TIER.multiply_add(builder, builder.load(total), *operands)
-            builder.store(acc, total)
-        total = fold(builder, builder.load(total), builder.add)
-        return builder.add(total, args[4])
+            acc = _TIER.multiply_add(builder, builder.load(chain), *operands)
+            builder.store(acc, chain)
+
+        zero, step = (ir.Constant(I64, n) for n in (0, width))
+        stride = ir.Constant(I64, _CHAINS * width)
+        whole = builder.mul(builder.udiv(length, stride), stride)
+        with cgutils.for_range_slice(builder, zero, whole, stride) as (at, _):
+            for n, chain in enumerate(chains):
+                add(chain, builder.add(at, ir.Constant(I64, n * width)))
+        with cgutils.for_range_slice(builder, whole, length, step) as (at, _):
+            add(chains[0], at)
+        total = none
+        for chain in chains:
+            total = builder.add(total, builder.load(chain))
+        return builder.add(fold(builder, total, builder.add), args[4])
 
     return signature, generate
 
