@@ -124,6 +124,24 @@ def copy_to_gpu_of(other, array):
     return _import("sklearn_ann._cuda").copy_to_gpu_of(other, array)
 
 
+# -- what is compiled ------------------------------------------------------------------
+
+
+def compiled_so_far():
+    """How many functions this process has compiled for the CPU."""
+    return _import("sklearn_ann._cpu").compilation.n_functions
+
+
+def printed_compilation(is_wanted):
+    """A context in which what is compiled is printed, if that is wanted."""
+    return _import("sklearn_ann._cpu").compilation.printed(is_wanted)
+
+
+def cache_folder():
+    """The folder that code compiled for the CPU is kept in; None if there is none."""
+    return _import("sklearn_ann._cpu").cache_folder()
+
+
 # -- imports -------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_memory
 
+from sklearn_ann._backend import printed_compilation
 from sklearn_ann._base import NeighborsBase
 from sklearn_ann._calibrated import CalibratedMixin
 from sklearn_ann._coarse_quantizer import (
@@ -100,11 +101,12 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
         return self._fit_in_one_step(X, calibration_queries=calibration_queries)
 
     def _fit(self, call, copy=False, calibration_queries=None):
-        X = super()._fit(call, copy)
-        queries = Call(calibration_queries, self.device).X
-        if queries is not None:
-            self._take_calibration(queries)
-        self._calibrate(X, self.target_recall, int(self.n_neighbors), call.backend)
+        with printed_compilation(self.verbose):
+            X = super()._fit(call, copy)
+            queries = Call(calibration_queries, self.device).X
+            if queries is not None:
+                self._take_calibration(queries)
+            self._calibrate(X, self.target_recall, int(self.n_neighbors), call.backend)
         return X
 
     def _build(self, X, backend):

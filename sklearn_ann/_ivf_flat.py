@@ -86,7 +86,7 @@ class IVFFlatNeighbors(IVFNeighbors):
         Threads of a fit or a search. None or -1 for all usable cores (fewer in joblib's
         workers), 1 for the calling thread only. Answers do not depend on it.
     verbose : int, default=0
-        Whether to print the iterations of k-means.
+        Whether a fit prints the iterations of k-means, and what it compiles.
 
     Attributes
     ----------

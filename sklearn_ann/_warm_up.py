@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,24 +34,40 @@ def warm_up() -> None:
     been compiled yet, and one to two seconds with a cache. No random state of yours is
     touched, and no thread is started.
 
+    ``python -m sklearn_ann.warm_up`` does the same, says how far it is, and in the end
+    where the compiled code is.
+
     Examples
     --------
     >>> import sklearn_ann
     >>> sklearn_ann.warm_up()
     """
-    X = np.random.default_rng(0).standard_normal((320, 8))
+    for _, step in steps():
+        step()
+
+
+def steps() -> Iterator[tuple[str, Callable[[], None]]]:
+    """The parts of `warm_up`, each with its name."""
     lists: dict[str, Any] = {"nlist": 4, "nprobe": 2, "random_state": 0, "n_jobs": 1}
+    estimators = {
+        "FlatL2Neighbors": FlatL2Neighbors(n_jobs=1),
+        "IVFFlatNeighbors": IVFFlatNeighbors(**lists),
+        "IVFPQNeighbors": IVFPQNeighbors(m=2, nbits=4, **lists),
+        "IVFPQNeighbors with vectors": IVFPQNeighbors(
+            m=2, store_vectors=True, refine_factor=2, **lists
+        ),
+    }
     for dtype in (np.float32, np.float64):
-        for index in (
-            FlatL2Neighbors(n_jobs=1),
-            IVFFlatNeighbors(**lists),
-            IVFPQNeighbors(m=2, nbits=4, **lists),
-            IVFPQNeighbors(m=2, store_vectors=True, refine_factor=2, **lists),
-        ):
-            index.fit(X.astype(dtype)).partial_fit(X.astype(dtype))
-            # Queries of float64 stay what they are, also among rows of float32.
-            for queries in {dtype, np.float64}:
-                _search(index, X.astype(queries))
+        for name, index in estimators.items():
+            yield f"{name}, {np.dtype(dtype)}", partial(_use, index, dtype)
+
+
+def _use(index, dtype):
+    X = np.random.default_rng(0).standard_normal((320, 8))
+    index.fit(X.astype(dtype)).partial_fit(X.astype(dtype))
+    # Queries of float64 stay what they are, also among rows of float32.
+    for queries in {dtype, np.float64}:
+        _search(index, X.astype(queries))
 
 
 def _search(index, Q):

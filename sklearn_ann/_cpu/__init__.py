@@ -23,9 +23,12 @@ quantization; files without a family are an operation of the seam, or serve all:
     what bounds share       _rounding
     vector instructions     _distance, _bits; written with _ir
     tuples by pointer       _borrow
-    compiling and running   _jit, _cache, _target, _threads; Numba's inside: _numba
+    compiling and running   _jit, _cache, _compiling, _target, _threads; Numba's
+                            inside: _numba
 """
 
+from sklearn_ann._cpu._cache import cache_folder
+from sklearn_ann._cpu._compiling import compilation
 from sklearn_ann._cpu._duplicates import rank_duplicates
 from sklearn_ann._cpu._ivf_flat import radius_ivf_flat, scan_ivf_flat
 from sklearn_ann._cpu._ivf_pq import (
@@ -50,7 +53,9 @@ __all__ = [
     "accumulate_clusters",
     "accumulate_codewords",
     "assign",
+    "cache_folder",
     "candidates_ivf_pq",
+    "compilation",
     "decode_rows",
     "encode_pq",
     "encode_sq8",

@@ -44,7 +44,7 @@ _HINT = (
     "has room and lasts."
 )
 
-_has_warned = False
+_has_warned, _folder = False, None
 
 
 def keep_on_disk(dispatcher):
@@ -60,14 +60,22 @@ def keep_on_disk(dispatcher):
     dispatcher : numba.core.dispatcher.Dispatcher
         The same.
     """
+    global _folder
     try:
-        use_cache(dispatcher, _KernelCache(dispatcher.py_func))
+        cache = _KernelCache(dispatcher.py_func)
+        use_cache(dispatcher, cache)
+        _folder = cache.cache_path
     except (RuntimeError, OSError) as error:
         _warn_once(
             "No folder was found for the compiled code of sklearn_ann, so that each "
             f"process compiles it again, for up to a minute ({error})."
         )
     return dispatcher
+
+
+def cache_folder():
+    """The folder that compiled code is kept in; None if there is none."""
+    return _folder
 
 
 def _warn_once(message):

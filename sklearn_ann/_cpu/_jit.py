@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numba
 
+from sklearn_ann._cpu import _compiling  # noqa: F401  tells of what is compiled
 from sklearn_ann._cpu._cache import keep_on_disk
 from sklearn_ann._cpu._numba import without_literals
 

@@ -25,6 +25,9 @@ may move any of them. What breaks then:
 ``Dispatcher._cache``
     Where a compiled function looks for its cache: see ``use_cache``. If it is renamed,
     each process compiles everything again, and the tests of the cache fail.
+``Listener``, ``register``
+    Tell when a function is compiled (``_compiling.py``). Numba documents them, and may
+    change them.
 ``global_compiler_lock``, ``llvm_lock``
     The thread that compiles holds the first one, each call of LLVM the second one.
     Without them the child of a fork may wait for ever, and the tests of forks fail.
@@ -37,6 +40,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.event import Listener, register
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
 from numba.core.serialize import dumps
@@ -47,12 +51,14 @@ __all__ = [
     "CacheLocator",
     "CompileResultCacheImpl",
     "FunctionCache",
+    "Listener",
     "cgutils",
     "cpu_target",
     "dumps",
     "global_compiler_lock",
     "impl_ret_borrowed",
     "llvm_lock",
+    "register",
     "use_cache",
     "without_literals",
 ]
