@@ -6,6 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from sklearn_ann import IVFFlatNeighbors, _cpu, _ivf
+from sklearn_ann._coarse_quantizer import train_centroids
 from sklearn_ann._cpu import _compiling
 from sklearn_ann._cpu._compiling import Compilation
 
@@ -42,9 +44,11 @@ def test_functions_and_their_seconds_are_counted(compilation, clock):
     assert compilation.seconds == 0.75
 
 
-def test_code_of_others_is_not_told_of(compilation, clock, caplog):
+# A function that was made by ``exec`` may be of no module.
+@pytest.mark.parametrize("module", ["umap.layouts", None])
+def test_code_of_others_is_not_told_of(module, compilation, clock, caplog):
     caplog.set_level(logging.INFO, "sklearn_ann")
-    others = event_of("theirs", "umap.layouts")
+    others = event_of("theirs", module)
     compilation.on_start(others)
     clock.now += 9
     compilation.on_end(others)
@@ -76,6 +80,20 @@ def test_lines_are_printed_where_they_are_wanted(is_wanted, compilation, clock, 
     compile_one(compilation, clock, 3)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == (2 if is_wanted else 0)
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_a_verbose_fit_prints_them(verbose, rng, monkeypatch):
+    is_printing = []
+
+    def train(*args, **kwargs):
+        is_printing.append(_cpu.compilation._n_printing > 0)
+        return train_centroids(*args, **kwargs)
+
+    monkeypatch.setattr(_ivf, "train_centroids", train)
+    IVFFlatNeighbors(nlist=2, verbose=verbose).fit(rng.standard_normal((200, 4)))
+    assert is_printing == [bool(verbose)]
+    assert _cpu.compilation._n_printing == 0
 
 
 _COUNT = """

@@ -61,6 +61,16 @@ def assert_answers_the_oracle(index, Q, X, k):
     reference.assert_same_neighbors(found, expected, Q, decoded)
 
 
+def assert_nearest_of_all(index, Q):
+    """The ten neighbours are the nearest of all rows, each of which is measured."""
+    sqdists, ids = index.kneighbors(Q, 10)
+    all_sqdists, all_ids = index.radius_neighbors(Q, np.inf)
+    for i in range(len(Q)):
+        order = np.lexsort((all_ids[i], all_sqdists[i]))[:10]
+        assert_array_equal(ids[i], all_ids[i][order])
+        assert_array_equal(sqdists[i], all_sqdists[i][order])
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("nprobe", [1, 3, 10])
@@ -418,12 +428,7 @@ def test_answers_are_exact_for_queries_far_away(scale, nbits, dtype, rng):
     X = rng.standard_normal((2000, 16)).astype(dtype)
     Q = (scale * rng.uniform(-3, 3, (40, 16))).astype(dtype)
     index = make(nlist=10, nprobe=10, m=4, nbits=nbits).fit(X)
-    sqdists, ids = index.kneighbors(Q, 10)
-    all_sqdists, all_ids = index.radius_neighbors(Q, np.inf)
-    for i in range(len(Q)):
-        order = np.lexsort((all_ids[i], all_sqdists[i]))[:10]
-        assert_array_equal(ids[i], all_ids[i][order])
-        assert_array_equal(sqdists[i], all_sqdists[i][order])
+    assert_nearest_of_all(index, Q)
 
 
 @pytest.mark.parametrize("nbits", [4, 8])
@@ -431,12 +436,7 @@ def test_answers_are_exact_for_queries_far_away(scale, nbits, dtype, rng):
 def test_answers_are_exact_where_decoding_rounds(offset, nbits, rng):
     X, Q = (offset + rng.standard_normal((n, 8)) for n in (1500, 100))
     index = make(nlist=3, nprobe=3, m=4, nbits=nbits).fit(X)
-    sqdists, ids = index.kneighbors(Q, 10)
-    all_sqdists, all_ids = index.radius_neighbors(Q, np.inf)
-    for i in range(len(Q)):
-        order = np.lexsort((all_ids[i], all_sqdists[i]))[:10]
-        assert_array_equal(ids[i], all_ids[i][order])
-        assert_array_equal(sqdists[i], all_sqdists[i][order])
+    assert_nearest_of_all(index, Q)
 
 
 # -- bad input -----------------------------------------------------------------------

@@ -34,7 +34,9 @@ class Compilation(Listener):
 
     def on_start(self, event):
         if self._depth == 0:
-            if not event.data["dispatcher"].__module__.startswith("sklearn_ann."):
+            # Code that is made at run time may be of no module.
+            module = event.data["dispatcher"].__module__ or ""
+            if not module.startswith("sklearn_ann."):
                 return
             self._began = time.perf_counter()
         self._depth += 1
