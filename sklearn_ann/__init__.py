@@ -8,7 +8,7 @@ from sklearn_ann._ivf_pq import IVFPQNeighbors
 from sklearn_ann._recall import knn_recall
 from sklearn_ann._scorer import SpeedScorer
 from sklearn_ann._version import __version__
-from sklearn_ann._warm_up import warm_up
+from sklearn_ann.warm_up import warm_up
 
 __all__ = [
     "FlatL2Neighbors",

@@ -115,8 +115,12 @@ def test_kernels_are_counted_as_numba_compiles_them(run_script, tmp_path):
 
 
 _COMMAND = """
-import runpy
+import runpy, warnings
+warnings.simplefilter("error")
 runpy.run_module("sklearn_ann.warm_up", run_name="__main__")
+# The module does not take the name of the function.
+import sklearn_ann.warm_up.__main__
+sklearn_ann.warm_up()
 """
 
 

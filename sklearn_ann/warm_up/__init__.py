@@ -1,4 +1,9 @@
-"""Compile everything before it is needed."""
+"""Compile everything before it is needed, as a function and as a command.
+
+A folder, because Python warns of a command that is a module and imported already. The
+package imports it first, so that its function, and not the module, has the name
+``sklearn_ann.warm_up`` from then on.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """``python -m sklearn_ann.warm_up``: compile everything, and say how far it is.
 
-For servers and container images. The function of this name is ``_warm_up.warm_up``;
-nothing imports this module.
+For servers and container images.
 """
 
 from __future__ import annotations
@@ -9,7 +8,7 @@ from __future__ import annotations
 import time
 
 from sklearn_ann._backend import cache_folder, compiled_so_far
-from sklearn_ann._warm_up import steps
+from sklearn_ann.warm_up import steps
 
 
 def _main() -> None:
