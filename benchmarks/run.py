@@ -11,6 +11,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout
 
+import _compile
 import _flat
 import _ivf_flat
 import _ivf_pq
@@ -21,7 +22,7 @@ from _picture import draw
 from _report import RESULTS, clear, machine, replace_block, stamp, table
 
 SUBJECTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq}
-SUBJECTS["recall"] = _recall
+SUBJECTS |= {"recall": _recall, "compile": _compile}
 
 
 def _parse():

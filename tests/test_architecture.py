@@ -310,7 +310,7 @@ def uses_after_free(source):
             for node in nodes
             if isinstance(node, ast.Call)
             and isinstance(node.func, ast.Name)
-            and node.func.id in ("borrowed", "keep")
+            and node.func.id in ("borrowed", "as_bytes", "keep")
             and isinstance(node.args[0], ast.Name)
         ]
         kept = {name for what, name, _ in calls if what == "keep"}

@@ -12,6 +12,7 @@ if not FOLDER.is_dir():
     pytest.skip("they come with the repository only", allow_module_level=True)
 sys.path.append(str(FOLDER))
 
+import _compile  # noqa: E402
 import _data  # noqa: E402
 import _flat  # noqa: E402
 import _harness  # noqa: E402
@@ -20,7 +21,8 @@ import _ivf_pq  # noqa: E402
 import _recall  # noqa: E402
 import _report  # noqa: E402
 
-REPORTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq, "recall": _recall}
+REPORTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq}
+REPORTS |= {"recall": _recall, "compile": _compile}
 
 
 def read(name):

@@ -13,21 +13,25 @@ import numpy as np
 import pytest
 
 from sklearn_ann._cpu import _cache
-from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._jit import jit
 
 needs_users = pytest.mark.skipif(
     not hasattr(os, "geteuid"), reason="this system does not say who owns a file"
 )
 
 # A kernel that is compiled in a moment, for two signatures, and what its cache did.
-_GROWTH = """
+_CHAIN = """
 import warnings
+import numpy as np
 warnings.simplefilter("always")
 with warnings.catch_warnings(record=True) as caught:
     import sklearn_ann._cpu
-    from sklearn_ann._cpu._candidates import growth
-    assert growth(3) == growth(3.0) == 19
-stats = growth.stats
+    from sklearn_ann._cpu._lists import chain
+    from sklearn_ann._layout import InvertedLists
+    lists = InvertedLists(np.arange(3), np.array([0, 2, 3]), np.array([2, 1]))
+    for dtype in (np.int64, np.int32):
+        assert chain(np.array([1, 0], dtype), lists).tolist() == [2, 0, 1]
+stats = chain.stats
 print(sum(stats.cache_hits.values()), sum(stats.cache_misses.values()))
 print(*(warning.message for warning in caught), sep="\\n")
 """
@@ -93,9 +97,9 @@ def add(a, b):
     return a + b
 
 
-def run(compiler=jit):
+def run():
     """Compile `add`, or load it: hits and misses of its cache."""
-    kernel = compiler(add)
+    kernel = jit(add)
     assert kernel(2.0, 3.0) == 5.0
     stats = kernel.stats
     return sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
@@ -108,19 +112,18 @@ def files(folder):
 # -- good files ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("compiler", [jit, inlined_jit])
-def test_a_second_function_of_the_same_source_is_loaded(compiler, folder):
-    assert run(compiler) == (0, 1)
+def test_a_second_function_of_the_same_source_is_loaded(folder):
+    assert run() == (0, 1)
     (path,) = files(folder)
     written = path.read_bytes()
-    assert run(compiler) == (1, 0)
+    assert run() == (1, 0)
     assert files(folder) == [path] and path.read_bytes() == written
 
 
 def test_a_second_process_compiles_nothing(run_script, tmp_path):
     cache = {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    assert hits_misses_and_warnings(run_script(_GROWTH, **cache)) == ([0, 2], [])
-    assert hits_misses_and_warnings(run_script(_GROWTH, **cache)) == ([2, 0], [])
+    assert hits_misses_and_warnings(run_script(_CHAIN, **cache)) == ([0, 2], [])
+    assert hits_misses_and_warnings(run_script(_CHAIN, **cache)) == ([2, 0], [])
 
 
 def test_code_is_compiled_again_when_another_file_changed(package, run_script):
@@ -129,12 +132,12 @@ def test_code_is_compiled_again_when_another_file_changed(package, run_script):
         "PYTHONPATH": str(package.parent),
         "NUMBA_CACHE_DIR": str(package.parent / "cache"),
     }
-    run_script(_GROWTH, **environ)
+    run_script(_CHAIN, **environ)
     for name in ("_cpu/_refine.py", "_layout.py"):
         with open(package / name, "a", encoding="utf-8") as file:
             file.write("# changed\n")
-        assert hits_misses_and_warnings(run_script(_GROWTH, **environ)) == ([0, 2], [])
-    assert hits_misses_and_warnings(run_script(_GROWTH, **environ)) == ([2, 0], [])
+        assert hits_misses_and_warnings(run_script(_CHAIN, **environ)) == ([0, 2], [])
+    assert hits_misses_and_warnings(run_script(_CHAIN, **environ)) == ([2, 0], [])
 
 
 # -- damaged files -------------------------------------------------------------------
@@ -230,7 +233,7 @@ def test_files_that_are_too_large_to_write_are_one_warning(run_script, tmp_path)
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 """
-    output = run_script(limited + _GROWTH, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+    output = run_script(limited + _CHAIN, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
     counts, (message,) = hits_misses_and_warnings(output)
     assert counts == [0, 2]
     assert "NUMBA_CACHE_DIR" in message and "File too large" in message
@@ -240,7 +243,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 @needs_users
 def test_where_nothing_can_be_written_a_private_folder_is_used(nowhere, run_script):
     for expected in ([0, 2], [2, 0]):
-        counts, messages = hits_misses_and_warnings(run_script(_GROWTH, **nowhere))
+        counts, messages = hits_misses_and_warnings(run_script(_CHAIN, **nowhere))
         assert counts == expected
         (message,) = messages
         assert "NUMBA_CACHE_DIR" in message and nowhere["TMPDIR"] in message

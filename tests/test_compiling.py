@@ -97,9 +97,11 @@ def test_a_verbose_fit_prints_them(verbose, rng, monkeypatch):
 
 
 _COUNT = """
+import numpy as np
 from sklearn_ann import _cpu
-from sklearn_ann._cpu._candidates import growth
-growth(3)
+from sklearn_ann._cpu._lists import chain
+from sklearn_ann._layout import InvertedLists
+chain(np.arange(1), InvertedLists(np.arange(1), np.arange(2), np.arange(1)))
 print(_cpu.compilation.n_functions, _cpu.compilation.seconds > 0)
 print(_cpu.cache_folder())
 """

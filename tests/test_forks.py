@@ -27,7 +27,6 @@ import time
 from numba import types
 from numba.extending import intrinsic
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._candidates import growth
 
 is_compiling = threading.Event()
 
@@ -44,7 +43,7 @@ def kernel():
 thread = threading.Thread(target=kernel)
 thread.start()
 assert is_compiling.wait(30)
-print(fork(lambda: growth(3.0)))
+print(fork(lambda: jit(lambda x: x)(3.0)))
 thread.join()
 # The locks are free again.
 print(fork(lambda: jit(lambda: 1)()))
@@ -65,7 +64,7 @@ import signal
 import threading
 import time
 import llvmlite.binding as llvm
-from sklearn_ann._cpu._candidates import growth
+from sklearn_ann._cpu._jit import jit
 
 functions = (f"define i32 @f{i}() {{\\n ret i32 {i}\\n}}" for i in range(20_000))
 text = "\\n".join(functions)
@@ -77,7 +76,7 @@ def work():
 threading.Thread(target=work, daemon=True).start()
 time.sleep(0.1)
 for _ in range(3):
-    print(fork(lambda: growth(3.0)))
+    print(fork(lambda: jit(lambda x: x)(3.0)))
 """
 
 

@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 import vector_kinds
+from parts import called
 
 from sklearn_ann import IVFPQNeighbors
+from sklearn_ann._cpu import _pq_tables
 from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS
-from sklearn_ann._cpu._pq_tables import fill_tables, half_bits
+
+fill_tables, half_bits = called(_pq_tables.fill_tables), called(_pq_tables.half_bits)
 
 KINDS = [
     vector_kinds.normal,

@@ -11,6 +11,7 @@ import pytest
 import reference
 import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
+from parts import called
 
 from sklearn_ann import (
     FlatL2Neighbors,
@@ -18,7 +19,7 @@ from sklearn_ann import (
     _principal_axes,
     _scalar_quantizer,
 )
-from sklearn_ann._cpu._sq8_project import empty_vectors, project
+from sklearn_ann._cpu import _sq8_project
 from sklearn_ann._layout import Projection, read_only_index
 from sklearn_ann._principal_axes import (
     Searches,
@@ -26,6 +27,9 @@ from sklearn_ann._principal_axes import (
     makes_no_distance_longer,
     no_projection,
 )
+
+empty_vectors = called(_sq8_project.empty_vectors)
+project = called(_sq8_project.project)
 
 D, WIDTH = 70, 32
 WHOLE = Searches(share_read=1.0, n_neighbors=10)

@@ -12,12 +12,17 @@ import numpy as np
 import pytest
 import vector_kinds
 from numpy.testing import assert_array_equal
+from parts import called
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors, _cpu
+from sklearn_ann._cpu import _sq8_block, _sq8_filter
 from sklearn_ann._cpu._jit import jit
-from sklearn_ann._cpu._sq8_block import encode_queries, set_threshold
-from sklearn_ann._cpu._sq8_filter import bound_noted, filter_panels
 from sklearn_ann._cpu._sq8_quantize import subtract_center
+
+encode_queries = called(_sq8_block.encode_queries)
+set_threshold = called(_sq8_block.set_threshold)
+filter_panels = called(_sq8_filter.filter_panels)
+bound_noted = _sq8_filter.bound_noted
 
 KINDS = pytest.mark.parametrize(
     ("kind", "dtype"), vector_kinds.KINDS, ids=vector_kinds.name

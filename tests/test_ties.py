@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 import reference
 from numpy.testing import assert_array_equal
+from parts import called
 
 from sklearn_ann import FlatL2Neighbors, IVFFlatNeighbors
-from sklearn_ann._cpu._sq8_block import tie_threshold
+from sklearn_ann._cpu import _sq8_block
+
+tie_threshold = called(_sq8_block.tie_threshold)
 
 N = 700
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from parts import called
 
-from sklearn_ann._cpu._topk import (
-    above_kth_smallest,
-    bracket_kth_smallest,
-    sort_pairs,
-    sort_smallest,
-)
+from sklearn_ann._cpu import _topk
+
+above_kth_smallest = called(_topk.above_kth_smallest)
+bracket_kth_smallest = called(_topk.bracket_kth_smallest)
+sort_pairs, sort_smallest = called(_topk.sort_pairs), called(_topk.sort_smallest)
 
 VALUES = {
     "distinct": lambda rng, n: rng.standard_normal(n),

@@ -21,6 +21,7 @@ quantization; files without a family are an operation of the seam, or serve all:
 
     what searches share     _schedule, _lists, _candidates, _topk
     what bounds share       _rounding
+    arrays they make        _arrays
     vector instructions     _distance, _bits; written with _ir
     tuples by pointer       _borrow
     compiling and running   _jit, _cache, _compiling, _target, _threads; Numba's

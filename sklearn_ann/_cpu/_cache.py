@@ -33,6 +33,7 @@ from sklearn_ann._cpu._numba import (
     dumps,
     global_compiler_lock,
     llvm_lock,
+    rtsys,
     use_cache,
 )
 from sklearn_ann._forks import hold_over_forks
@@ -183,6 +184,13 @@ class _KernelCache(FunctionCache):
     def __init__(self, py_func):
         super().__init__(py_func)
         self._cache_file = _CheckedFiles(self._impl.locator, self._impl.filename_base)
+
+    def load_overload(self, sig, target_context):
+        # Numba's own tells its target of all functions first, which takes a tenth of a
+        # second, and only compiling needs it.
+        rtsys.initialize(target_context)
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
 
     def save_overload(self, sig, data):
         try:

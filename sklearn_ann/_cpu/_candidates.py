@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from sklearn_ann._cpu._jit import jit
+from numba.extending import register_jitable
+
 from sklearn_ann._layout import PANEL
 
 
-@jit
+@register_jitable
 def growth(k):
     """New candidates until the next shrink: rarely for many, often for few."""
     return k + 16
 
 
-@jit
+@register_jitable
 def capacity(k):
     """Room for candidates: neighbours, rows that bounds cannot tell apart, a panel."""
     return 2 * k + 32 + growth(k) + PANEL

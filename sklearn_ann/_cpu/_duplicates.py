@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import filled
 from sklearn_ann._cpu._distance import AHEAD, prefetch
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import jit, jit_part
 from sklearn_ann._layout import read_only
 
 
-@jit
+@jit_part
 def _are_equal(words, i, j):
     t, width = 0, words.shape[1]
     while t < width and words[i, t] == words[j, t]:
@@ -31,7 +32,7 @@ def _rank_duplicates(
     while 2**n_bits < 2 * len(rows):
         n_bits += 1
     # The last row so far of each group, as its place among `rows`.
-    table, last = np.full(2**n_bits, -1), 2**n_bits - 1
+    table, last = filled(2**n_bits, -1), 2**n_bits - 1
     for j in range(len(rows)):
         if j + AHEAD < len(rows):
             prefetch(words, rows[j + AHEAD])

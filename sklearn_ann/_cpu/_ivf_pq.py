@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import empty
 from sklearn_ann._cpu._bits import lowest_bit
 from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._distance import prefetch, sqdist
-from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._jit import inlined_jit, jit, jit_maker, jit_part
 from sklearn_ann._cpu._lists import chain, group_by_list
 from sklearn_ann._cpu._pq_block import (
     certain_first,
@@ -56,7 +57,7 @@ _PER_CODE, _PER_ENTRY = 12, 16
 _NO_LIMIT = 3e38
 
 
-@jit
+@jit_part
 def _limit(threshold, base, error):
     """What ``sums_within`` compares with, where `base` is part of the distance."""
     if threshold == np.inf:
@@ -122,8 +123,9 @@ def _append(
     return count
 
 
-@jit
+@jit_maker
 def _share_next_lists(
+    n_lists,       # IN  int
     list_numbers,  # IN  (n_lists,)      int64
     starts,        # IN  (n_lists + 1,)  int64  of their members
     offsets,       # IN  (nlist + 1,)    int64  of their panels
@@ -133,10 +135,10 @@ def _share_next_lists(
     Returns where the list behind each list starts, and where the share of each member
     stops.
     """
-    first_ahead = np.empty(len(list_numbers), np.int64)
-    stops = np.empty(starts[-1], np.int64)
-    for nth in range(len(list_numbers)):
-        ahead = list_numbers[min(nth + 1, len(list_numbers) - 1)]
+    first_ahead = empty(n_lists, np.int64)
+    stops = empty(starts[n_lists], np.int64)
+    for nth in range(n_lists):
+        ahead = list_numbers[min(nth + 1, n_lists - 1)]
         first_ahead[nth] = offsets[ahead]
         n_panels = offsets[ahead + 1] - offsets[ahead]
         n_members = starts[nth + 1] - starts[nth]
@@ -146,7 +148,7 @@ def _share_next_lists(
     return first_ahead, stops
 
 
-@jit
+@jit_maker
 def _scan_pq_by_list(
     probes,         # IN       (n, nprobe)  int64    lists to search; -1: none
     probe_sqdists,  # IN       (n, nprobe)  float64  of their centroids
@@ -165,9 +167,9 @@ def _scan_pq_by_list(
     values, positions = block.values, block.positions
     sums, lower_sums = scratch.upper_sums, scratch.lower_sums
     by_panel, bits = row_terms.reshape(-1, PANEL), half_bits(codes.shape[1], is_paired)
-    list_numbers, starts, members, ranks = group_by_list(probes, len(offsets) - 1)
-    first_ahead, shares = _share_next_lists(list_numbers, starts, offsets)
-    for nth in range(len(list_numbers)):
+    n_lists, list_numbers, starts, members, ranks = group_by_list(probes, offsets)
+    first_ahead, shares = _share_next_lists(n_lists, list_numbers, starts, offsets)
+    for nth in range(n_lists):
         first, last = offsets[list_numbers[nth]], offsets[list_numbers[nth] + 1] - 1
         fetched = first_ahead[nth]
         for at in range(starts[nth], starts[nth + 1]):
@@ -200,7 +202,7 @@ def _scan_pq_by_list(
             counts[i] = count
 
 
-@jit
+@jit_part
 def _lost_in_decoding(
     length,    # IN  float         of a query
     farthest,  # IN  float         distance of its farthest centroid
@@ -328,7 +330,7 @@ def _measure_chain(
     sqdists,  # OUT  (64 * n_panels,) float64   infinite at empty positions
     ids,      # OUT  (64 * n_panels,) int64
 ):
-    index, decoded = borrowed(index), np.empty((1, Q.shape[1]))
+    index, decoded = borrowed(index), empty((1, Q.shape[1]), np.float64)
     for at in range(len(panels)):
         for lane in range(PANEL):
             position, place = panels[at] * PANEL + lane, at * PANEL + lane

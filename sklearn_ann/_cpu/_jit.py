@@ -6,7 +6,7 @@ import numba
 
 from sklearn_ann._cpu import _compiling  # noqa: F401  tells of what is compiled
 from sklearn_ann._cpu._cache import keep_on_disk
-from sklearn_ann._cpu._numba import without_literals
+from sklearn_ann._cpu._numba import PartCompiler, kernels_only, without_literals
 
 if numba.config.DISABLE_JIT:
     raise RuntimeError(
@@ -16,28 +16,63 @@ if numba.config.DISABLE_JIT:
     )
 
 
-def jit(function, **options):
-    """Compile a kernel at its first call; later processes load the machine code."""
-    # nogil:  the thread pool of ``_threads`` runs kernels side by side.
-    # No fastmath: bounds hold for IEEE arithmetic in the order that is written, and
-    # exact distances must not depend on how a loop was vectorised.
-    # Never ``parallel=True``: Numba's workqueue layer aborts the process when two
-    # Python threads call it, and GNU OpenMP does so after a fork.
-    compiled = numba.njit(nogil=True, error_model="numpy", **options)(function)
+# nogil:  the thread pool of ``_threads`` runs kernels side by side.
+# No fastmath: bounds hold for IEEE arithmetic in the order that is written, and exact
+# distances must not depend on how a loop was vectorised.
+# Never ``parallel=True``: Numba's workqueue layer aborts the process when two Python
+# threads call it, and GNU OpenMP does so after a fork.
+# No wrapper for C, which nobody calls.
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+
+
+def jit(function):
+    """Compile a kernel that Python calls, when it first does.
+
+    Later processes load its machine code, which holds all parts that it calls.
+    """
+    compiled = numba.njit(**_OPTIONS)(function)
     without_literals(compiled)
     return keep_on_disk(compiled)
 
 
+def jit_part(function, **options):
+    """Compile a part of kernels, which Python cannot call.
+
+    Numba would optimize it and generate its machine code, then link it into each of its
+    callers and do so again. A part is optimized with the kernel that calls it. It may
+    neither make nor return arrays: then no references are counted, two atomic
+    operations and some lines of LLVM's for each array that has a name.
+    """
+    return _part(function, _nrt=False, **options)
+
+
+def jit_maker(function):
+    """As `jit_part`, for a part that makes arrays, or calls one that does."""
+    return _part(function, _nrt=True)
+
+
+def _part(function, **options):
+    compiled = numba.njit(
+        pipeline_class=PartCompiler,
+        no_cpython_wrapper=True,
+        **_OPTIONS,
+        **options,
+    )(function)
+    without_literals(compiled)
+    kernels_only(compiled)
+    return compiled
+
+
 def inlined_jit(function):
-    """As `jit`, for a part of a hot loop that is a function for the reader's sake.
+    """As `jit_part`, for a part of a hot loop that is a function for the reader's sake.
 
     A call would copy each array that it is given, ten words and more. Inlined, it still
     counts references to each, two atomic operations: put the call behind the test that
     most iterations fail.
     """
-    return jit(function, forceinline=True)
+    return jit_part(function, forceinline=True)
 
 
 def jit_in_caller(function):
-    """As `jit`, for a part of a kernel that one place calls: compiled only there."""
-    return jit(function, inline="always")
+    """As `jit_part`, for what one place calls: Numba compiles it only there."""
+    return jit_part(function, inline="always")

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import empty
 from sklearn_ann._cpu._bits import lowest_bit
 from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
-from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._jit import inlined_jit, jit, jit_maker, jit_part
 from sklearn_ann._cpu._rounding import UNDERFLOW, float32_rounding, nudged_up
 from sklearn_ann._cpu._sq8_block import encode_queries, set_threshold
 from sklearn_ann._cpu._sq8_simd import TILE, dot_tile, lowest_bound, survivors
@@ -23,7 +24,7 @@ from sklearn_ann._layout import PANEL, read_only
 _BLOCK = 64 * TILE
 
 
-@jit
+@jit_part
 def _largest_of(
     scales,   # IN  (n_panels * 64,)  float32
     sqnorms,  # IN  (n_panels * 64,)  float32  -inf: a centroid without codes
@@ -38,7 +39,7 @@ def _largest_of(
     return largest_scale, largest_sqnorm
 
 
-@jit
+@jit_part
 def _upper_bound(lowest, query_sqnorm, query_error, largest_error, rounding):
     """An upper bound of the distance of the centroid with the lowest bound, in units.
 
@@ -52,14 +53,16 @@ def _upper_bound(lowest, query_sqnorm, query_error, largest_error, rounding):
     return root + query_error + largest_error
 
 
-@jit
+@jit_maker
 def _gather(start, stop, X, rows):
     """A copy of some rows, one after the other."""
-    gathered = np.empty((stop - start, X.shape[1]), X.dtype)
+    gathered = empty((stop - start, X.shape[1]), X.dtype)
     for i in range(start, stop):
         if i + AHEAD < stop:
             prefetch(X, rows[i + AHEAD])
-        gathered[i - start] = X[rows[i]]
+        row = rows[i]
+        for t in range(X.shape[1]):
+            gathered[i - start, t] = X[row, t]
     return gathered
 
 
@@ -117,8 +120,8 @@ def _assign(
     bases, limits = block.full.bases, block.full.limits
     query_sqnorms, query_errors = block.full.sqnorms, block.full.errors
     n_panels = codes.shape[0]
-    dots = np.empty((n_panels * TILE, PANEL), np.int32)
-    lowest_of_panels = np.empty(n_panels, np.float32)
+    dots = empty((n_panels * TILE, PANEL), np.int32)
+    lowest_of_panels = empty(n_panels, np.float32)
     largest_scale, largest_sqnorm = _largest_of(scales, sqnorms, len(centroids))
     largest_error = error_ratio * largest_scale
     for tile in range(0, stop - start, TILE):

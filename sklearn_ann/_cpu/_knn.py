@@ -16,9 +16,10 @@ from functools import lru_cache
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import count_up, empty
 from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._candidates import capacity
-from sklearn_ann._cpu._jit import jit, jit_in_caller
+from sklearn_ann._cpu._jit import jit, jit_in_caller, jit_maker
 from sklearn_ann._cpu._lists import group_by_list
 from sklearn_ann._cpu._schedule import limit_threads, n_products, split_queries
 from sklearn_ann._cpu._sq8_block import encode_queries
@@ -49,7 +50,7 @@ _MOST_PANELS = 64
 _SEEDS = 2
 
 
-@jit_in_caller
+@jit_maker
 def _start(
     chunk,  # IN     Chunk
     row,    # IN     int      of the query's first dot products
@@ -88,7 +89,7 @@ def _start(
         is_first = False
 
 
-@jit_in_caller
+@jit_maker
 def _first_chunk(
     panels,   # IN     (n_panels,)         int64  numbers of the panels to search
     members,  # IN     (n_members,)        int64  queries of the block
@@ -108,7 +109,7 @@ def _first_chunk(
         bytes_of_panel = index.codes.shape[1] * 4 * PANEL + n_rows * 4 * PANEL
         n_panels = max(1, min(n_panels, _CHUNK_BYTES // bytes_of_panel))
     panels = panels[:n_panels]
-    dots = np.empty((n_rows * len(panels), PANEL), np.int32)
+    dots = empty((n_rows * len(panels), PANEL), np.int32)
     for first in range(0, n_members, _GROUP):
         stop = min(first + _GROUP, n_members)
         owned = dot_panels(panels, first, stop, codes, biases, index.codes, dots)
@@ -138,7 +139,7 @@ def _collect(
     is_new = False
     for i in members:
         is_new |= block.thresholds[i] == np.inf
-    at, dots = 0, np.empty((TILE, PANEL), np.int32)
+    at, dots = 0, empty((TILE, PANEL), np.int32)
     if is_new and len(panels):
         at = _first_chunk(
             panels, members, codes, biases, start, k, Q, index, block, exact
@@ -151,7 +152,7 @@ def _collect(
                 sort_out(i, k, Q, start + i, index, block, step, exact)
 
 
-@jit_in_caller
+@jit_maker
 def _collect_lists(
     probes,   # IN     (n, nprobe)   int64    lists to search; -1: none
     start,    # IN     int                    first query of the block
@@ -167,11 +168,11 @@ def _collect_lists(
     if probes.size == 0:
         return
     all_codes, all_biases = block.panels.codes, block.panels.biases
-    list_numbers, starts, members_of_all, _ = group_by_list(probes, len(offsets) - 1)
+    n_lists, list_numbers, starts, members_of_all, _ = group_by_list(probes, offsets)
     # The members' codes side by side, as the tile wants them.
-    codes = np.empty(all_codes.shape, np.int8)
-    biases = np.empty(len(all_codes), np.int32)
-    for nth in range(len(list_numbers)):
+    codes = empty(all_codes.shape, np.int8)
+    biases = empty(len(all_codes), np.int32)
+    for nth in range(n_lists):
         list_number = list_numbers[nth]
         members = members_of_all[starts[nth] : starts[nth + 1]]
         for j in range(len(members)):
@@ -203,7 +204,7 @@ def search_lists(
     a projection: rows that a loose threshold lets pass cost a second dot product.
     """
     k, nprobe, index = sqdists.shape[1], probes.shape[1], borrowed(index)
-    exact = np.empty(capacity(k))
+    exact = empty(capacity(k), np.float64)
     for first in range(start, stop, n_together):
         last = min(first + n_together, stop)
         owned = encode_queries(first, last, Q, index, len(exact))
@@ -212,7 +213,7 @@ def search_lists(
         for rank, end in ((0, nearest), (nearest, nprobe)):
             some = probes[first:last, rank:end]
             _collect_lists(some, first, k, Q, panels, offsets, index, block, exact)
-        members = np.arange(last - first)
+        members = count_up(last - first)
         finish(first, members, Q, index, block, exact, sqdists, ids)
         keep(owned)
 

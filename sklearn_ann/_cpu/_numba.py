@@ -17,8 +17,17 @@ may move any of them. What breaks then:
 ``AttributeTemplate``, ``impl_ret_borrowed``
     What the fields of a borrowed tuple are, and that an array is owned by two
     (``_borrow.py``). Numba's guide to its low-level API uses them.
+``rtsys``
+    What machine code asks for memory. Without it nothing is loaded from disk.
 ``dumps``
     Pickles what ``FunctionCache`` hands over. Without it nothing is written to disk.
+``Compiler``, ``JITCodeLibrary``
+    Compile one function, and hold what LLVM makes of it: see ``PartCompiler``. Numba
+    documents the first one. Where methods of the second are renamed, parts of kernels
+    are optimized and their machine code is generated as if they were kernels, which
+    takes longer.
+``Dispatcher.add_overload``, ``Dispatcher._compile_for_args``
+    What Python's calls find: see ``kernels_only``.
 ``Dispatcher.get_call_template``
     Chooses what a call compiles: see ``without_literals``. If it is renamed, constants
     are compiled apart again, and the first search takes longer.
@@ -39,10 +48,13 @@ from llvmlite.binding import ffi
 from numba import types
 from numba.core import cgutils
 from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLocator
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.event import Listener, register
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
+from numba.core.runtime import rtsys
 from numba.core.serialize import dumps
 from numba.core.typing.templates import AttributeTemplate
 
@@ -52,13 +64,16 @@ __all__ = [
     "CompileResultCacheImpl",
     "FunctionCache",
     "Listener",
+    "PartCompiler",
     "cgutils",
     "cpu_target",
     "dumps",
     "global_compiler_lock",
     "impl_ret_borrowed",
+    "kernels_only",
     "llvm_lock",
     "register",
+    "rtsys",
     "use_cache",
     "without_literals",
 ]
@@ -81,3 +96,50 @@ def without_literals(dispatcher):
 def use_cache(dispatcher, cache):
     """Let a compiled function look for its machine code in a cache."""
     dispatcher._cache = cache
+
+
+class PartCompiler(Compiler):
+    """Compiles a function as far as LLVM's modules can be linked, and no further."""
+
+    def define_pipelines(self):
+        codegen, name = self.state.targetctx.codegen(), self.state.func_id.func_qualname
+        self.state.library = _PartLibrary(codegen, name)
+        return super().define_pipelines()
+
+
+class _PartLibrary(JITCodeLibrary):
+    """A function and those that it calls, neither optimized nor as machine code."""
+
+    def _optimize_final_module(self):
+        pass
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._finalized = True
+
+    def get_pointer_to_function(self, name):
+        self._ensure_finalized()
+        return 0
+
+    @property
+    def codegen(self):
+        return _NoCode
+
+
+class _NoCode:
+    @staticmethod
+    def set_env(name, env):
+        """There is nothing that would use the environment of a function."""
+
+
+def kernels_only(dispatcher):
+    """Refuse calls from Python to a function without machine code."""
+
+    def add_overload(compiled):
+        dispatcher.overloads[tuple(compiled.signature.args)] = compiled
+
+    def refuse(*args, **kwargs):
+        name = dispatcher.__name__
+        raise TypeError(f"{name} is a part of kernels: Python cannot call it.")
+
+    dispatcher.add_overload, dispatcher._compile_for_args = add_overload, refuse

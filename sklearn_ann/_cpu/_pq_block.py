@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import empty, filled, zeros
 from sklearn_ann._cpu._candidates import capacity, growth
 from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
-from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._jit import inlined_jit, jit_maker, jit_part
 from sklearn_ann._cpu._pq_codes import decode_pq
 from sklearn_ann._cpu._topk import (
     above_kth_smallest,
@@ -49,31 +50,31 @@ class PQScratch(NamedTuple):
     keys: np.ndarray  # (capacity,)    int64
 
 
-@jit
+@jit_maker
 def empty_block(n, m, k):
     """A block of n queries without candidates; tables and steps are to be filled."""
     return PQBlock(
-        upper_halves=np.empty((n, m, CODEWORDS), np.uint8),
-        lower_halves=np.empty((n, m, CODEWORDS), np.uint8),
-        steps=np.zeros(n, np.float32),
-        bases=np.zeros(n),
-        errors=np.zeros(n),
-        thresholds=np.full(n, np.inf),
-        counts=np.zeros(n, np.int64),
-        full_at=np.full(n, growth(k)),
-        values=np.empty((n, capacity(k))),
-        positions=np.empty((n, capacity(k)), np.int64),
+        upper_halves=empty((n, m, CODEWORDS), np.uint8),
+        lower_halves=empty((n, m, CODEWORDS), np.uint8),
+        steps=zeros(n, np.float32),
+        bases=zeros(n, np.float64),
+        errors=zeros(n, np.float64),
+        thresholds=filled(n, np.inf),
+        counts=zeros(n, np.int64),
+        full_at=filled(n, growth(k)),
+        values=empty((n, capacity(k)), np.float64),
+        positions=empty((n, capacity(k)), np.int64),
     )
 
 
-@jit
+@jit_maker
 def empty_scratch(d, k):
     """Memory for queries of d features that want k candidates."""
     return PQScratch(
-        upper_sums=np.empty((2, PANEL), np.uint16),
-        lower_sums=np.empty((1, PANEL), np.uint16),
-        decoded=np.empty((1, d)),
-        keys=np.empty(capacity(k), np.int64),
+        upper_sums=empty((2, PANEL), np.uint16),
+        lower_sums=empty((1, PANEL), np.uint16),
+        decoded=empty((1, d), np.float64),
+        keys=empty(capacity(k), np.int64),
     )
 
 
@@ -98,7 +99,7 @@ def shrink_pq(
     block.full_at[i] = block.counts[i] + growth(k)
 
 
-@jit
+@jit_part
 def certain_first(
     block,  # INOUT  PQBlock
     i,      # IN     int      query of the block
@@ -115,7 +116,7 @@ def certain_first(
     return certain
 
 
-@jit
+@jit_part
 def measure_pq(
     block,    # INOUT    PQBlock
     i,        # IN       int        query of the block
@@ -144,9 +145,11 @@ def measure_pq(
         # Sorted by id among equal distances; the number of the candidate goes along.
         keys[c] = np.int64(all_ids[positions[c]]) * _KEY + c
     sort_pairs(values, keys, count)
-    before, kept = positions[:count].copy(), min(count, k - first)
+    kept = min(count, k - first)
     for c in range(kept):
-        positions[c] = before[keys[c] % _KEY]
+        keys[c] = positions[keys[c] % _KEY]
+    for c in range(kept):
+        positions[c] = keys[c]
     block.counts[i] = first + kept
     block.full_at[i] = block.counts[i] + growth(k)
 

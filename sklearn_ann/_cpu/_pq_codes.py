@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import empty, zeros
 from sklearn_ann._cpu._borrow import borrowed
 from sklearn_ann._cpu._distance import AHEAD, prefetch
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import jit, jit_part
 from sklearn_ann._cpu._pq_codewords import (
     ROWS,
     add_part,
@@ -34,8 +35,8 @@ def _encode_pq(
     (n, d), (m, dsub, _) = (stop - start, X.shape[1]), codebooks_t.shape
     # Whole groups of rows; zeros behind the features and the rows.
     padded = -(-n // ROWS) * ROWS
-    residuals = np.zeros((padded, m * dsub), np.float32)
-    found = np.empty((padded, m), np.uint8)
+    residuals = zeros((padded, m * dsub), np.float32)
+    found = empty((padded, m), np.uint8)
     for i in range(n):
         label = labels[start + i]
         for t in range(d):
@@ -45,7 +46,9 @@ def _encode_pq(
     for j in range(m):
         for i in range(0, n, ROWS):
             nearest_codewords(codebooks_t, half_sqnorms, j, residuals, i, found)
-    codes[start:stop] = found[:n]
+    for i in range(n):
+        for j in range(m):
+            codes[start + i, j] = found[i, j]
 
 
 def encode_pq(X, labels, centroids, codebooks_t, half_sqnorms, n_threads):
@@ -86,11 +89,9 @@ def _accumulate_codewords(
     stop,       # IN   int              one past the last
     residuals,  # IN   (n, m * dsub)    float32
     codes,      # IN   (n, m)           uint8
-    sums,       # OUT  (m, 256, dsub)   float64
-    sizes,      # OUT  (m, 256)         int64
+    sums,       # IN OUT  (m, 256, dsub)   float64
+    sizes,      # IN OUT  (m, 256)         int64
 ):
-    sums[start:stop] = 0.0
-    sizes[start:stop] = 0
     for i in range(residuals.shape[0]):
         for j in range(start, stop):
             sizes[j, codes[i, j]] += 1
@@ -113,7 +114,7 @@ def accumulate_codewords(residuals, codes, dsub, n_threads):
     sizes : ndarray of shape (m, 256), int64
     """
     m = codes.shape[1]
-    sums, sizes = np.empty((m, CODEWORDS, dsub)), np.empty((m, CODEWORDS), np.int64)
+    sums, sizes = np.zeros((m, CODEWORDS, dsub)), np.zeros((m, CODEWORDS), np.int64)
     residuals, codes = read_only(residuals), read_only(codes)
     run_blocks(
         lambda start, stop: _accumulate_codewords(
@@ -141,7 +142,8 @@ def _place_pq(
     codebooks = index.codebooks
     m, _, dsub = codebooks.shape
     # Sums side by side do not wait for each other.
-    twice_offset, parts, label = np.zeros(m * dsub), np.empty(dsub), -1
+    twice_offset, parts = zeros(m * dsub, np.float64), empty(dsub, np.float64)
+    label = -1
     for place in range(start, stop):
         row, position = order[place], positions[place]
         if place + AHEAD < stop:
@@ -151,14 +153,18 @@ def _place_pq(
             label = owners[panel]
             for t in range(centroids.shape[1]):
                 twice_offset[t] = 2.0 * (np.float64(centroids[label, t]) - center[t])
-        parts[:] = 0.0
+        for s in range(dsub):
+            parts[s] = 0.0
         for j in range(m):
             code = codes[row, j]
             panels[panel, j, lane] = code
             for s in range(dsub):
                 word = np.float64(codebooks[j, code, s])
                 parts[s] += word * (word + twice_offset[j * dsub + s])
-        row_terms[position] = parts.sum()
+        total = 0.0
+        for s in range(dsub):
+            total += parts[s]
+        row_terms[position] = total
 
 
 def place_pq(codes, order, positions, owners, index, panels, row_terms, n_threads):
@@ -188,7 +194,7 @@ def place_pq(codes, order, positions, owners, index, panels, row_terms, n_thread
     )
 
 
-@jit
+@jit_part
 def decode_pq(
     position,   # IN   int
     index,      # IN   IVFPQIndex

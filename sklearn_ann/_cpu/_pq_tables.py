@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._arrays import empty, zeros
+from sklearn_ann._cpu._jit import jit_maker, jit_part
 from sklearn_ann._cpu._pq_codewords import ROWS, multiply_part, multiply_parts
 from sklearn_ann._cpu._pq_simd import SPLITS_PAIRS, round_table
 from sklearn_ann._layout import CODEWORDS, FARTHEST, NIBBLES
@@ -18,7 +19,7 @@ _LEAST_STEP = np.float32(2.0**-100)
 _ROUNDING = 2.0**-22
 
 
-@jit
+@jit_part
 def half_bits(m, is_paired):
     """Bits of half a rounded entry: sums of so many of them stay below 2**16."""
     bits = 8
@@ -30,7 +31,7 @@ def half_bits(m, is_paired):
     return np.int32(bits)
 
 
-@jit
+@jit_maker
 def fill_tables(
     Q,             # IN   (n, d)       float    queries of the block
     index,         # IN   IVFPQIndex
@@ -49,7 +50,7 @@ def fill_tables(
     n, (m, dsub, _) = len(steps), codebooks_t.shape
     is_split = SPLITS_PAIRS and index.is_paired
     bits, n_sums = half_bits(m, index.is_paired), 2 * m if is_split else m
-    doubled, inverses = np.zeros((n, m * dsub), np.float32), np.zeros(n, np.float32)
+    doubled, inverses = zeros((n, m * dsub), np.float32), zeros(n, np.float32)
     for i in range(n):
         for t in range(Q.shape[1]):
             doubled[i, t] = 2.0 * (np.float64(Q[i, t]) - center[t])
@@ -64,7 +65,7 @@ def fill_tables(
             doubled[i] = 0.0
             steps[i], bases[i], errors[i] = _LEAST_STEP, 0.0, np.inf
     # Part by part, a codebook and the products stay in the L1 cache.
-    products = np.empty((ROWS, CODEWORDS), np.float32)
+    products = empty((ROWS, CODEWORDS), np.float32)
     for j in range(m):
         for first in range(0, n, ROWS):
             is_full = first + ROWS <= n
@@ -80,7 +81,7 @@ def fill_tables(
                 )
 
 
-@inlined_jit
+@jit_maker
 def _round(
     products,      # IN   (n_rows, 256)  float32
     row,           # IN   int
@@ -102,7 +103,7 @@ def _round(
     )
 
 
-@jit
+@jit_part
 def _extent(
     doubled,  # IN  (m * dsub,)  float32  twice a query, centered
     index,    # IN  IVFPQIndex
@@ -124,7 +125,7 @@ def _extent(
     return total, widest * (1.0 + dsub * _ROUNDING)
 
 
-@inlined_jit
+@jit_maker
 def _round_pairs(
     table,         # IN   (256,)       float32  sums of an entry for each half of a code
     upper_halves,  # OUT  (n, m, 256)  uint8    the first 32: a table for each half
@@ -135,13 +136,14 @@ def _round_pairs(
     bits,          # IN   int          of half an entry
 ):
     """Round a table of pairs, as ``sum_entries`` wants it; what 0 stands for."""
-    entries = np.empty(NIBBLES, np.float32)
+    entries = empty(NIBBLES, np.float32)
     largest_entry, base = np.float32((1 << 2 * bits) - 1), 0.0
     for nibble in range(2):
+        smallest = np.float32(np.inf)
         for c in range(NIBBLES):
             # Entries of the two codes of 4 bits that share a byte.
             entries[c] = table[c] if nibble == 0 else table[NIBBLES * c] - table[0]
-        smallest = entries.min()
+            smallest = min(smallest, entries[c])
         base += np.float64(smallest)
         for c in range(NIBBLES):
             value = (entries[c] - smallest) * inverse

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import count_up, empty
 from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._distance import prefetch, sqdist
-from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._jit import inlined_jit, jit, jit_maker
 from sklearn_ann._cpu._rounding import rounded_down
 from sklearn_ann._cpu._sq8_block import encode_queries, set_threshold
 from sklearn_ann._cpu._sq8_filter import bound_noted, filter_panels
@@ -54,7 +55,7 @@ def _hand_over(
     return n_hits
 
 
-@jit
+@jit_maker
 def _search(
     start,         # IN   int          first query
     panels,        # IN   (n_panels,)  int64    numbers of the panels to search
@@ -73,8 +74,8 @@ def _search(
     """Rows within the radius, until the outputs are full: as ``_radius``."""
     codes, biases = block.panels.codes, block.panels.biases
     # Those behind the last query, which fill its tile up, have no hits.
-    members = np.arange(len(block.counts))
-    dots = np.empty((TILE, PANEL), np.int32)
+    members = count_up(len(block.counts))
+    dots = empty((TILE, PANEL), np.int32)
     n_hits, room = 0, len(members) * block.rows.shape[1]
     while at < len(panels) and n_hits + room <= len(ids):
         at = filter_panels(
@@ -114,9 +115,9 @@ def _radius(
     capacity, index = 2 * PANEL, borrowed(index)
     owned = encode_queries(start, stop, Q, index, capacity)
     block = borrowed(owned)
-    block.full_at[:] = capacity - PANEL
     threshold = np.sqrt(sqradius) / index.unit
     for i in range(stop - start):
+        block.full_at[i] = capacity - PANEL
         if block.thresholds[i] >= 0:
             set_threshold(block, i, threshold, index)
     surely = -1.0 if with_sqdists else rounded_down(threshold)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import empty
 from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
 from sklearn_ann._cpu._jit import jit
 from sklearn_ann._cpu._schedule import limit_threads
@@ -27,7 +28,7 @@ def _refine(
     ids,         # OUT  (nq, k)            int64
 ):
     n_candidates, k = candidates.shape[1], sqdists.shape[1]
-    exact, order = np.empty(n_candidates), np.empty(n_candidates, np.int64)
+    exact, order = empty(n_candidates, np.float64), empty(n_candidates, np.int64)
     for i in range(start, stop):
         count = 0
         for c in range(n_candidates):

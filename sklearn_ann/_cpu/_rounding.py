@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import jit_part
 from sklearn_ann._layout import ROUNDING
 
 # More than the relative rounding errors of two distances computed in float64, which are
@@ -23,37 +23,37 @@ _FEW_ROUNDINGS = 1e-12
 UNDERFLOW = 1e-30
 
 
-@jit
+@jit_part
 def rounded_up(distance):
     """No true distance exceeds it if its computed one does not exceed `distance`."""
     return distance * _SLACK
 
 
-@jit
+@jit_part
 def rounded_down(distance):
     """No true distance is below it if its computed one is not below `distance`."""
     return distance / _SLACK
 
 
-@jit
+@jit_part
 def nudged_up(value):
     """More than `value`, which a few operations in float64 have rounded."""
     return value * (1 + _FEW_ROUNDINGS)
 
 
-@jit
+@jit_part
 def widened(term):
     """A term of the filter's test, in favour of the row: see ``ROUNDING``."""
     return term * (1 + ROUNDING)
 
 
-@jit
+@jit_part
 def narrowed(term):
     """As ``widened``, for a term that is subtracted."""
     return term * (1 - ROUNDING)
 
 
-@jit
+@jit_part
 def limit_of(value):
     """The float32 that is compared with bounds of rows: no less than `value`.
 
@@ -62,13 +62,13 @@ def limit_of(value):
     return np.float32(value + 1e-6 * abs(value) + UNDERFLOW)
 
 
-@jit
+@jit_part
 def float32_rounding(n, terms):
     """What `n` evaluations in float32 of positive `terms` may be wrong by together."""
     return n * ROUNDING * terms
 
 
-@jit
+@jit_part
 def float64_rounding(terms):
     """What a few sums in float64 of positive `terms` may be wrong by together."""
     return 1e-14 * terms + UNDERFLOW

@@ -9,8 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import empty, filled, zeros
 from sklearn_ann._cpu._borrow import borrowed, keep
-from sklearn_ann._cpu._jit import inlined_jit, jit
+from sklearn_ann._cpu._jit import jit_maker, jit_part
 from sklearn_ann._cpu._rounding import (
     limit_of,
     narrowed,
@@ -18,7 +19,7 @@ from sklearn_ann._cpu._rounding import (
     rounded_up,
     widened,
 )
-from sklearn_ann._cpu._sq8_codes import encode_vector, is_whole
+from sklearn_ann._cpu._sq8_codes import encode_vector, is_finite, is_whole
 from sklearn_ann._cpu._sq8_project import empty_vectors, largest_of_image, project
 from sklearn_ann._cpu._sq8_quantize import subtract_center
 from sklearn_ann._cpu._sq8_simd import QUERY_LEVELS, TILE
@@ -53,21 +54,21 @@ class SQ8Block(NamedTuple):
     rows: np.ndarray  # (padded, capacity)      int64
 
 
-@jit
+@jit_maker
 def _empty_queries(padded, steps):
     return SQ8Queries(
-        codes=np.zeros((padded, steps, 4), np.int8),
-        biases=np.zeros(padded, np.int32),
-        scales=np.zeros(padded),
-        sqnorms=np.zeros(padded),
-        errors=np.zeros(padded),
-        factors=np.zeros(padded, np.float32),
-        bases=np.zeros(padded, np.float32),
-        limits=np.full(padded, np.float32(-np.inf)),
+        codes=zeros((padded, steps, 4), np.int8),
+        biases=zeros(padded, np.int32),
+        scales=zeros(padded, np.float64),
+        sqnorms=zeros(padded, np.float64),
+        errors=zeros(padded, np.float64),
+        factors=zeros(padded, np.float32),
+        bases=zeros(padded, np.float32),
+        limits=filled(padded, np.float32(-np.inf)),
     )
 
 
-@jit
+@jit_maker
 def _empty_block(n, index, capacity):
     """A block for n queries, padded to whole tiles, without neighbours so far."""
     padded = n if n == 1 else (n + TILE - 1) // TILE * TILE
@@ -77,18 +78,18 @@ def _empty_block(n, index, capacity):
     return SQ8Block(
         panels=panels,
         full=full,
-        sqdist_steps=np.zeros(padded),
-        thresholds=np.full(padded, -1.0),
-        counts=np.zeros(padded, np.int64),
-        ends=np.zeros(padded, np.int64),
-        full_at=np.zeros(padded, np.int64),
-        lowers=np.empty((padded, capacity)),
-        uppers=np.empty((padded, capacity)),
-        rows=np.empty((padded, capacity), np.int64),
+        sqdist_steps=zeros(padded, np.float64),
+        thresholds=filled(padded, -1.0),
+        counts=zeros(padded, np.int64),
+        ends=zeros(padded, np.int64),
+        full_at=zeros(padded, np.int64),
+        lowers=empty((padded, capacity), np.float64),
+        uppers=empty((padded, capacity), np.float64),
+        rows=empty((padded, capacity), np.int64),
     )
 
 
-@inlined_jit
+@jit_part
 def _encode_query(
     vector,     # IN   (d,)  float64  in units
     magnitude,  # IN   float          the largest of its features
@@ -114,7 +115,7 @@ def _encode_query(
     return error
 
 
-@jit
+@jit_maker
 def encode_queries(
     start,     # IN  int      first query
     stop,      # IN  int      one past the last
@@ -136,7 +137,9 @@ def encode_queries(
     # All rows are integers: see `TINY_RATIO`. So are their squared distances from a
     # query of integers.
     ratio = index.full.error_ratio if width > 0 else index.error_ratio
-    is_integer = ratio == 0 and is_whole(center.reshape(1, -1), 0)
+    is_integer = ratio == 0
+    for t in range(d):
+        is_integer &= center[t] == np.rint(center[t])
     is_in_order = len(index.ids) == 0
     per_unit = 1.0 / unit
     for i in range(n):
@@ -151,7 +154,7 @@ def encode_queries(
                 project(in_tile, vectors, projection)
         magnitude = magnitudes[nth]
         # Far from the center also finite features overflow.
-        if not magnitude < np.inf and not np.isfinite(Q[start + i]).all():
+        if not magnitude < np.inf and not is_finite(Q, start + i):
             continue
         error = _encode_query(centered[nth], magnitude, 0.0, unit, full, i)
         if width > 0:
@@ -164,7 +167,7 @@ def encode_queries(
     return owned
 
 
-@jit
+@jit_part
 def threshold_terms(threshold, query_sqnorm, query_error, error_ratio):
     """Base and limit of ``survivors`` for rows within `threshold` (in units).
 
@@ -185,7 +188,7 @@ def threshold_terms(threshold, query_sqnorm, query_error, error_ratio):
     return base, limit
 
 
-@jit
+@jit_part
 def tie_threshold(threshold, sqdist_step):
     """The threshold of rows that come after k others within `threshold` (in units).
 
@@ -199,7 +202,7 @@ def tie_threshold(threshold, sqdist_step):
     return np.sqrt((n_steps - 0.5) * sqdist_step) if n_steps > 0 else -1.0
 
 
-@jit
+@jit_part
 def set_threshold(
     block,      # INOUT  SQ8Block
     i,          # IN     int    query of the block

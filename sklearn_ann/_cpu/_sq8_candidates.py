@@ -10,7 +10,7 @@ import numpy as np
 
 from sklearn_ann._cpu._candidates import growth
 from sklearn_ann._cpu._distance import prefetch, sqdist
-from sklearn_ann._cpu._jit import inlined_jit, jit, jit_in_caller
+from sklearn_ann._cpu._jit import inlined_jit, jit_part
 from sklearn_ann._cpu._rounding import rounded_down, rounded_up
 from sklearn_ann._cpu._sq8_block import set_threshold, tie_threshold
 from sklearn_ann._cpu._sq8_filter import bound_noted
@@ -27,7 +27,7 @@ from sklearn_ann._layout import PANEL
 _AHEAD = 3
 
 
-@inlined_jit
+@jit_part
 def _shrink_sq8(
     block,        # INOUT  SQ8Block
     i,            # IN     int    query of the block
@@ -65,13 +65,13 @@ def _nearest_first(
     first = 0
     for c in range(block.counts[i]):
         if uppers[c] <= block.thresholds[i]:
-            for values in (lowers, uppers):
-                values[c], values[first] = values[first], values[c]
+            lowers[c], lowers[first] = lowers[first], lowers[c]
+            uppers[c], uppers[first] = uppers[first], uppers[c]
             rows[c], rows[first] = rows[first], rows[c]
             first += 1
 
 
-@jit
+@jit_part
 def _measure_sq8(
     block,    # INOUT  SQ8Block
     i,        # IN     int        query of the block
@@ -123,7 +123,7 @@ def _measure_sq8(
         block.thresholds[i] = threshold
 
 
-@inlined_jit
+@jit_part
 def sort_out(
     i,      # IN     int      query of the block
     k,      # IN     int
@@ -143,7 +143,7 @@ def sort_out(
             _measure_sq8(block, i, k, Q, query, index, sqdist_step, exact)
 
 
-@jit_in_caller
+@jit_part
 def finish(
     start,    # IN     int      first query of the block
     members,  # IN     (n,)     int64  all of its queries

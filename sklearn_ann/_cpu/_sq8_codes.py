@@ -23,9 +23,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import as_bytes, zeros
 from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._distance import AHEAD, prefetch
-from sklearn_ann._cpu._jit import inlined_jit, jit, jit_in_caller
+from sklearn_ann._cpu._jit import inlined_jit, jit, jit_part
 from sklearn_ann._cpu._rounding import rounded_up
 from sklearn_ann._cpu._sq8_project import (
     empty_vectors,
@@ -53,7 +54,7 @@ _FOUR_OFFSETS = np.full(4, OFFSET, np.uint8).view(np.int32)[0]
 _BLOCK = 64 * PANEL
 
 
-@jit
+@jit_part
 def encode_vector(
     centered,   # IN   (d,)  float64  vector minus center, in units
     magnitude,  # IN   float          the largest of its features
@@ -90,7 +91,7 @@ def encode_vector(
     return scale, sum_codes, sum_squares, error
 
 
-@jit
+@jit_part
 def is_whole(X, i):
     """Whether all features of ``X[i]`` are integers."""
     # Without a way out of the loop, so that it vectorises; without a view of the row,
@@ -99,6 +100,16 @@ def is_whole(X, i):
     for t in range(X.shape[1]):
         has_fraction |= X[i, t] != np.rint(X[i, t])
     return not has_fraction
+
+
+@jit_part
+def is_finite(X, i):
+    """Whether all features of ``X[i]`` are finite."""
+    # 0 times a number that is not finite is NaN, and a sum with NaN is NaN.
+    total = 0.0
+    for t in range(X.shape[1]):
+        total += 0.0 * X[i, t]
+    return total == 0.0
 
 
 @inlined_jit
@@ -124,7 +135,7 @@ class Encoded(NamedTuple):
     error_ratios: np.ndarray  # (2, m)  float64  error / scale
 
 
-@jit_in_caller
+@jit_part
 def _encode_in_full(
     i,          # IN   int      which of the vectors
     j,          # IN   int      its place among all that are encoded
@@ -145,13 +156,14 @@ def _encode_in_full(
     for t in range(d):
         full_codes[position, t] = np.uint8(row_codes[t]) ^ np.uint8(OFFSET)
     # Nothing is multiplied with these.
-    full_codes[position, d:] = OFFSET
+    for t in range(d, full_codes.shape[1]):
+        full_codes[position, t] = OFFSET
     encoded.lengths[1, j], encoded.error_ratios[1, j] = _length_and_ratio(
         scale, sum_squares, error, error == 0 and is_whole(X, row)
     )
 
 
-@jit_in_caller
+@jit_part
 def _encode_image(
     i,          # IN   int       which of the vectors
     vectors,    # IN   Vectors
@@ -184,8 +196,8 @@ def _encode_rows(
     encoded, projection = borrowed(encoded), borrowed(projection)
     owned, codes, scales = empty_vectors(d, width), encoded.codes, encoded.scales
     vectors, lengths = borrowed(owned), encoded.lengths
-    row_codes, all_codes = np.zeros(4 * codes.shape[1], np.int8), np.zeros(d, np.int8)
-    fours = row_codes.view(np.int32)
+    steps, all_codes = zeros(codes.shape[1], np.int32), zeros(d, np.int8)
+    row_codes = as_bytes(steps)
     for tile in range(start, stop, TILE):
         in_tile = min(TILE, stop - tile)
         for i in range(in_tile):
@@ -202,23 +214,23 @@ def _encode_rows(
                 _encode_in_full(
                     i, j, position, vectors, X, rows[j], unit, all_codes, encoded
                 )
-                scale, sum_squares, error = _encode_image(
-                    i, vectors, row_codes[:width]
-                )
+                image = row_codes[:width]
+                scale, sum_squares, error = _encode_image(i, vectors, image)
             else:
                 scale, _, sum_squares, error = encode_vector(
                     vectors.centered[i], vectors.magnitudes[i], row_codes, 127, unit
                 )
             scales[position] = scale
             panel, lane = position // PANEL, position % PANEL
-            for step in range(fours.shape[0]):
+            for step in range(codes.shape[1]):
                 # An offset of 128 turns over the highest bit.
-                codes[panel, step, lane] = fours[step] ^ _FOUR_OFFSETS
+                codes[panel, step, lane] = steps[step] ^ _FOUR_OFFSETS
             is_integer = width == 0 and error == 0 and is_whole(X, rows[j])
             lengths[0, j], encoded.error_ratios[0, j] = _length_and_ratio(
                 scale, sum_squares, error, is_integer
             )
     keep(owned)
+    keep(steps)
 
 
 def encode_sq8(

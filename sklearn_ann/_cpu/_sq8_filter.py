@@ -22,9 +22,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sklearn_ann._cpu._arrays import empty
 from sklearn_ann._cpu._bits import count_bits, lowest_bit
 from sklearn_ann._cpu._distance import AHEAD, prefetch
-from sklearn_ann._cpu._jit import inlined_jit, jit, jit_in_caller
+from sklearn_ann._cpu._jit import inlined_jit, jit_in_caller, jit_maker, jit_part
 from sklearn_ann._cpu._rounding import float32_rounding, float64_rounding
 from sklearn_ann._cpu._sq8_simd import (
     TILE,
@@ -56,7 +57,7 @@ class Chunk(NamedTuple):
     stride: int  # queries of a tile
 
 
-@jit
+@jit_part
 def n_rows_of(n_queries):
     """Rows of dot products that each panel of a chunk takes."""
     return 1 if n_queries == 1 else (n_queries + TILE - 1) // TILE * TILE
@@ -90,7 +91,7 @@ def dot_panels(
     return Chunk(panels, dots, stride)
 
 
-@jit
+@jit_part
 def bounds(scale, sqnorm, error_ratio, query_scale, query_sqnorm, query_error, dot):
     """Lower and upper bound of the distance of a row and a query, in units."""
     if sqnorm == -np.inf:
@@ -108,7 +109,7 @@ def bounds(scale, sqnorm, error_ratio, query_scale, query_sqnorm, query_error, d
     return lower, np.sqrt(max(low + rounded + lost, 0.0)) + width
 
 
-@jit
+@jit_part
 def level_of(k):
     """The first level of `duplicates` that marks no row among the k nearest."""
     level = 0
@@ -131,7 +132,7 @@ def _count_below(chunk, row, scales, sqnorms, factor, limit):
     return n_below
 
 
-@jit
+@jit_maker
 def limit_of_best(
     chunk,    # IN   Chunk
     row,      # IN   int                      of the query's first dot products
@@ -149,7 +150,7 @@ def limit_of_best(
     n, none = len(chunk.panels), np.float32(-np.inf)
     if least >= n * PANEL:
         return none
-    lowest, low, high = np.empty(n), np.float32(np.inf), np.float32(-np.inf)
+    lowest, low, high = empty(n, np.float64), np.float32(np.inf), np.float32(-np.inf)
     for p in range(n):
         bound = lowest_bound(
             chunk.dots, scales, sqnorms, row + chunk.stride * p, chunk.panels[p], factor
@@ -159,7 +160,8 @@ def limit_of_best(
         return none
     if 2 * least <= n:
         # Few panels hold two of the best rows.
-        lowest -= low
+        for p in range(n):
+            lowest[p] -= low
         limit = np.float32(low + above_kth_smallest(lowest, n, least))
         n_below = _count_below(chunk, row, scales, sqnorms, factor, limit)
         return limit if n_below <= _TIES * least else none
@@ -237,7 +239,7 @@ def find_in_chunk(
     return p
 
 
-@jit
+@jit_part
 def filter_panels(
     panels,   # IN     (n_panels,)     int64  numbers of the panels to look at
     first,    # IN     int             where to begin among them
@@ -279,7 +281,7 @@ def filter_panels(
     return len(panels)
 
 
-@inlined_jit
+@jit_part
 def bound_noted(
     i,      # IN     int  query of the block
     block,  # INOUT  SQ8Block

@@ -22,6 +22,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from sklearn_ann._cpu._arrays import zeros
 from sklearn_ann._cpu._ir import (
     FLOAT,
     I64,
@@ -34,7 +35,7 @@ from sklearn_ann._cpu._ir import (
     splat,
     store,
 )
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import jit_maker, jit_part
 from sklearn_ann._cpu._numba import cgutils
 from sklearn_ann._cpu._rounding import nudged_up
 from sklearn_ann._cpu._sq8_simd import TILE
@@ -124,7 +125,7 @@ def _multiply_tile(typingctx, vectors, axes, products):
     return signature, generate
 
 
-@jit
+@jit_part
 def has_projection(magnitude):
     """Whether a vector has a projection, whose largest feature is this in units."""
     return magnitude == 0.0 or _TOO_SHORT <= magnitude <= _TOO_LONG
@@ -141,19 +142,19 @@ class Vectors(NamedTuple):
     products: np.ndarray  # (4, width)  float32  scratch of `project`
 
 
-@jit
+@jit_maker
 def empty_vectors(d, width):
     return Vectors(
-        centered=np.zeros((TILE, d)),
-        magnitudes=np.zeros(TILE),
-        images=np.zeros((TILE, width)),
-        errors=np.zeros(TILE),
-        narrow=np.zeros((TILE, d if width > 0 else 0), np.float32),
-        products=np.zeros((TILE, width), np.float32),
+        centered=zeros((TILE, d), np.float64),
+        magnitudes=zeros(TILE, np.float64),
+        images=zeros((TILE, width), np.float64),
+        errors=zeros(TILE, np.float64),
+        narrow=zeros((TILE, d if width > 0 else 0), np.float32),
+        products=zeros((TILE, width), np.float32),
     )
 
 
-@jit
+@jit_part
 def largest_of_image(vectors, i):
     """The magnitude of the largest feature of a projection."""
     largest = 0.0
@@ -162,7 +163,7 @@ def largest_of_image(vectors, i):
     return largest
 
 
-@jit
+@jit_part
 def project(
     n,           # IN     int         how many vectors
     vectors,     # INOUT  Vectors     gets `images` and `errors`

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklearn_ann._cpu._jit import jit
+from sklearn_ann._cpu._jit import jit_part
 
 # Halvings of the range of the values: the answers are less than a thousandth of that
 # range apart. Each is one pass without a branch, which for some dozens of values takes
@@ -12,7 +12,7 @@ from sklearn_ann._cpu._jit import jit
 _HALVINGS = 10
 
 
-@jit
+@jit_part
 def bracket_kth_smallest(
     values,  # IN  (>= count,)  float64  not negative; infinite for unknown
     count,   # IN  int          values in use
@@ -38,18 +38,18 @@ def bracket_kth_smallest(
     return low, high
 
 
-@jit
+@jit_part
 def above_kth_smallest(values, count, k):
     """A number hardly above the k-th smallest value: at least k do not exceed it."""
     return bracket_kth_smallest(values, count, k)[1]
 
 
-@jit
+@jit_part
 def is_after(sqdist_a, id_a, sqdist_b, id_b):
     return sqdist_a > sqdist_b or (sqdist_a == sqdist_b and id_a > id_b)
 
 
-@jit
+@jit_part
 def _sift_down(sqdists, ids, root, end):
     """Restore the max-heap below `root`, in the first `end` pairs."""
     sqdist, id_ = sqdists[root], ids[root]
@@ -66,7 +66,7 @@ def _sift_down(sqdists, ids, root, end):
     sqdists[root], ids[root] = sqdist, id_
 
 
-@jit
+@jit_part
 def make_heap(
     sqdists,  # INOUT  (>= count,)  float64  the last by (distance, id) first
     ids,      # INOUT  (>= count,)  int64
@@ -77,7 +77,7 @@ def make_heap(
         _sift_down(sqdists, ids, root, count)
 
 
-@jit
+@jit_part
 def replace_root(
     sqdists,  # INOUT  (>= count,)  float64  a max-heap
     ids,      # INOUT  (>= count,)  int64
@@ -90,7 +90,7 @@ def replace_root(
     _sift_down(sqdists, ids, 0, count)
 
 
-@jit
+@jit_part
 def sort_pairs(
     sqdists,  # INOUT  (>= count,)  float64  ascending on return
     ids,      # INOUT  (>= count,)  int64    ascending among equal distances
@@ -104,7 +104,7 @@ def sort_pairs(
         _sift_down(sqdists, ids, 0, end)
 
 
-@jit
+@jit_part
 def sort_smallest(
     sqdists,  # INOUT  (>= count,)  float64  not negative
     ids,      # INOUT  (>= count,)  int64

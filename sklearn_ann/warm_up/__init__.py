@@ -35,7 +35,7 @@ def warm_up() -> None:
     Notes
     -----
     Estimators of each kind are fitted on a few hundred random vectors, of float32 and
-    of float64, and searched in every way. That takes about a minute where nothing has
+    of float64, and searched in every way. That takes half a minute where nothing has
     been compiled yet, and one to two seconds with a cache. No random state of yours is
     touched, and no thread is started.
 

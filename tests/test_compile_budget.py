@@ -1,0 +1,39 @@
+"""What compiling may cost: instructions, because seconds depend on the machine.
+
+``python benchmarks/run.py compile`` measures both.
+"""
+
+import sys
+from pathlib import Path
+
+import numba
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+if not FOLDER.is_dir():
+    pytest.skip("they come with the repository only", allow_module_level=True)
+sys.path.append(str(FOLDER))
+
+import _compile  # noqa: E402
+import _report  # noqa: E402
+
+REPORT = (FOLDER / "results" / "compile.md").read_text(encoding="utf-8")
+BUDGETS = _report.read_table(REPORT, "budget")
+
+
+def version(text):
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
+@pytest.mark.parametrize("budget", BUDGETS, ids=lambda budget: budget["estimator"])
+def test_compiling_costs_what_it_did(budget, tmp_path):
+    if version(numba.__version__) < version(budget["Numba"]):
+        pytest.skip("an older Numba gives LLVM other instructions")
+    name, cache = budget["estimator"], str(tmp_path)
+    functions = _compile.measure(name, (3000, 96), cache, _compile.PORTABLE)[
+        "functions"
+    ]
+    ratio = sum(one["instructions"] for one in functions) / int(budget["instructions"])
+    hint = "Run `python benchmarks/run.py compile --only budget` if that must be so."
+    assert ratio < 1.1, f"{ratio:.2f} times as many instructions. {hint}"
+    assert ratio > 0.9, f"{ratio:.2f} times as many instructions: lower it. {hint}"

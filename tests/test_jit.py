@@ -1,0 +1,124 @@
+"""Kernels, which Python calls, and their parts, which only kernels call."""
+
+import ast
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from numba import types
+
+import sklearn_ann
+from sklearn_ann import _cpu
+from sklearn_ann._cpu._arrays import as_bytes, count_up, empty, filled, zeros
+from sklearn_ann._cpu._jit import inlined_jit, jit, jit_maker, jit_part
+
+FILES = sorted(Path(_cpu.__file__).parent.glob("*.py"))
+
+
+def double(x):
+    return 2 * x
+
+
+@pytest.mark.parametrize("compiler", [jit_part, jit_maker, inlined_jit])
+def test_python_cannot_call_a_part(compiler):
+    part = compiler(double)
+    for _ in range(2):
+        with pytest.raises(TypeError, match="double is a part of kernels"):
+            part(1.0)
+        # Also when it has been compiled, for a kernel.
+        assert jit(lambda x: part(x))(1.0) == 2.0
+
+
+def test_a_part_has_no_code_of_its_own():
+    part = jit_part(double)
+    jit(lambda x: part(x))(1.0)
+    (compiled,) = part.overloads.values()
+    assert compiled.library.get_pointer_to_function(compiled.fndesc.mangled_name) == 0
+
+
+def test_a_part_that_makes_an_array_must_say_so():
+    part = jit_part(lambda n: len(empty(n, np.float64)))
+    with pytest.raises(numba.core.errors.NumbaRuntimeError, match="NRT required"):
+        jit(lambda n: part(n))(3)
+    maker = jit_maker(lambda n: len(empty(n, np.float64)))
+    assert jit(lambda n: maker(n))(3) == 3
+
+
+def holds_arrays(kind):
+    if isinstance(kind, types.BaseTuple):
+        return any(map(holds_arrays, kind))
+    return isinstance(kind, types.Array)
+
+
+def functions_of(path):
+    """Each compiled function of a file, by what compiles it, and the names in it."""
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef):
+            names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
+            for decorator in node.decorator_list:
+                yield node.name, getattr(decorator, "id", ""), names
+
+
+def test_no_part_gets_or_returns_an_array_whose_references_count():
+    # It would never be freed, or too early.
+    sklearn_ann.warm_up()
+    owners = set()
+    for path in FILES:
+        module = getattr(_cpu, path.stem, None)
+        for name, compiler, _ in functions_of(path):
+            if compiler in ("jit_part", "inlined_jit", "jit_maker"):
+                compiled = getattr(module, name).overloads.values()
+                if any(holds_arrays(one.signature.return_type) for one in compiled):
+                    assert compiler == "jit_maker", name
+                    owners.add(name)
+    assert owners >= {"encode_queries", "group_by_list"}
+    for path in FILES:
+        for name, compiler, names in functions_of(path):
+            if compiler in ("jit_part", "inlined_jit"):
+                assert not names & owners, name
+
+
+# -- arrays --------------------------------------------------------------------------
+
+LENGTHS = [0, 1, 5, (0, 3), (2, 3), (2, 3, 4), (np.int32(2), 3)]
+
+
+@pytest.mark.parametrize("shape", LENGTHS)
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.int8, np.uint16])
+def test_new_arrays_are_those_of_numpy(shape, dtype):
+    for make, expected in ((zeros, np.zeros), (empty, np.empty)):
+        made = jit(lambda shape, make=make: make(shape, dtype))(shape)
+        want = expected(shape, dtype)
+        assert made.dtype == want.dtype and made.shape == want.shape
+        assert made.flags.c_contiguous and made.itemsize == want.itemsize
+        assert made.ctypes.data % 64 == 0
+        made[...] = 3
+    assert not jit(lambda shape: zeros(shape, dtype))(shape).any()
+
+
+@pytest.mark.parametrize("value", [-1, 2.5, np.float32(np.inf), np.int8(-7)])
+def test_filled_arrays_have_the_dtype_of_the_value(value):
+    made = jit(lambda n: filled(n, value))(5)
+    assert made.dtype == np.asarray(value).dtype and (made == value).all()
+
+
+def test_counting_up():
+    np.testing.assert_array_equal(jit(lambda n: count_up(n))(5), np.arange(5))
+    assert len(jit(lambda n: count_up(n))(0)) == 0
+
+
+def test_bytes_of_words_are_their_memory():
+    @jit
+    def first_bytes(words):
+        halves = as_bytes(words)
+        return len(halves), halves[0], halves[4]
+
+    words = np.array([258, -1], np.int32)
+    n, first, fifth = first_bytes(words)
+    assert (n, first, fifth) == (8, words.view(np.int8)[0], -1)
+
+
+def test_an_array_that_is_too_large_is_an_error():
+    with pytest.raises(MemoryError, match="too large"):
+        jit(lambda n: zeros(n, np.float64))(2**60)
