@@ -29,7 +29,7 @@ PORTABLE = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
 
 def estimators(run, subject):
     """What a user waits for: the first fit and searches, cold and warm."""
-    for name in _SETTINGS:
+    for name in _names(run):
         with tempfile.TemporaryDirectory() as cache:
             for state in "cold", "warm":
                 measured = _measured(name, run, cache)
@@ -51,7 +51,7 @@ def estimators(run, subject):
 def kernels(run, subject):
     """Where that time goes."""
     totals = {}
-    for name in _SETTINGS:
+    for name in _names(run):
         for one in run.once(name, _functions_of, name, run):
             row = totals.setdefault(one["name"], {"seconds": {}, "instructions": {}})
             for unit, values in row.items():
@@ -60,7 +60,7 @@ def kernels(run, subject):
         {
             "function": function,
             "instructions": max(row["instructions"].values()),
-            **{f"{name}, s": row["seconds"].get(name) for name in _SETTINGS},
+            **{f"{name}, s": row["seconds"].get(name) for name in _names(run)},
         }
         for function, row in totals.items()
     ]
@@ -73,7 +73,7 @@ def budget(run, subject):
     """What a test compares with: it is the same on each processor."""
     from numba import __version__
 
-    for name in _SETTINGS:
+    for name in _names(run):
         with tempfile.TemporaryDirectory() as cache:
             functions = measure(name, _QUICK_SHAPE, cache, PORTABLE)["functions"]
         run.tables["budget"].append(
@@ -84,6 +84,11 @@ def budget(run, subject):
                 "Numba": __version__,
             }
         )
+
+
+def _names(run):
+    """The estimators to measure; in a quick run the one that compiles least."""
+    return list(_SETTINGS)[: 1 if run.quick else None]
 
 
 def _functions_of(name, run):

@@ -43,23 +43,24 @@ def jit_part(function, **options):
     neither make nor return arrays: then no references are counted, two atomic
     operations and some lines of LLVM's for each array that has a name.
     """
-    return _part(function, _nrt=False, **options)
+    return _part(function, makes_arrays=False, **options)
 
 
 def jit_maker(function):
     """As `jit_part`, for a part that makes arrays, or calls one that does."""
-    return _part(function, _nrt=True)
+    return _part(function, makes_arrays=True)
 
 
-def _part(function, **options):
+def _part(function, makes_arrays, **options):
     compiled = numba.njit(
         pipeline_class=PartCompiler,
         no_cpython_wrapper=True,
+        _nrt=makes_arrays,
         **_OPTIONS,
         **options,
     )(function)
     without_literals(compiled)
-    kernels_only(compiled)
+    kernels_only(compiled, may_return_arrays=makes_arrays)
     return compiled
 
 

@@ -132,10 +132,13 @@ class _NoCode:
         """There is nothing that would use the environment of a function."""
 
 
-def kernels_only(dispatcher):
+def kernels_only(dispatcher, may_return_arrays):
     """Refuse calls from Python to a function without machine code."""
 
     def add_overload(compiled):
+        if not may_return_arrays and _holds_arrays(compiled.signature.return_type):
+            name = dispatcher.__name__
+            raise TypeError(f"{name} returns an array, and counts no references.")
         dispatcher.overloads[tuple(compiled.signature.args)] = compiled
 
     def refuse(*args, **kwargs):
@@ -143,3 +146,9 @@ def kernels_only(dispatcher):
         raise TypeError(f"{name} is a part of kernels: Python cannot call it.")
 
     dispatcher.add_overload, dispatcher._compile_for_args = add_overload, refuse
+
+
+def _holds_arrays(kind):
+    if isinstance(kind, types.BaseTuple):
+        return any(map(_holds_arrays, kind))
+    return isinstance(kind, types.Array)
