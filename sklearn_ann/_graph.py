@@ -50,15 +50,17 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _graph_of_fitted(self, X):
         """The graph of the rows that were fitted, each its own first neighbour."""
-        n_others = self._n_transformed() - 1
-        rows = np.arange(self.n_samples_fit_)[:, None]
+        n_others, rows = self._n_transformed() - 1, np.arange(self.n_samples_fit_)
         if n_others == 0:
-            return self._graph(np.zeros(rows.shape), rows, self.mode)
+            return self._graph(np.zeros((len(rows), 1)), rows[:, None], self.mode)
         call = Call(X, self.device)
         Q = self._as_queries(call.X)
-        distances, ids = self._other_neighbors(n_others, call.backend, Q)
-        distances = np.hstack([np.zeros(rows.shape), distances])
-        return self._graph(distances, np.hstack([rows, ids]), self.mode)
+        # A graph of many rows is as large as they are: it is written once, in place.
+        distances, ids = self._other_neighbors(
+            n_others, call.backend, Q, first=1, dtype=self._column_dtype()
+        )
+        ids[:, 0] = rows
+        return self._graph(distances, ids, self.mode)
 
     def transform(self, X: Vectors) -> csr_matrix | csr_array:
         """The graph of each query's neighbours among the indexed rows.
@@ -133,9 +135,7 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """
         check_mode(mode)
         fitted, with_distances = self._snapshot(), mode == "distance"
-        # As SciPy chooses it: it would make a copy of another.
-        is_small = fitted.n_samples_fit_ <= np.iinfo(np.int32).max
-        indices = Joined(np.int32 if is_small else np.int64)
+        indices = Joined(fitted._column_dtype())
         data, counts = Joined(np.float64), Joined(np.int64)
         for distances, ids, offsets in fitted._radius_blocks(
             Call(X, fitted.device), radius, with_distances, sort_results
@@ -153,8 +153,16 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         """Entries in a row of `transform`."""
         return check_n_neighbors(self.n_neighbors) + (self.mode == "distance")
 
+    def _column_dtype(self):
+        """As SciPy chooses it: it would make a copy of another."""
+        is_small = self.n_samples_fit_ <= np.iinfo(np.int32).max
+        return np.int32 if is_small else np.int64
+
     def _graph(self, distances, ids, mode):
-        data = distances.ravel() if mode == "distance" else np.ones(ids.size)
+        """The graph of what was found; ones are written over the distances."""
+        data = distances.ravel()
+        if mode == "connectivity":
+            data.fill(1.0)
         return self._csr(data, ids.ravel(), np.arange(0, ids.size + 1, ids.shape[1]))
 
     def _csr(self, data, indices, offsets):

@@ -139,8 +139,10 @@ class KNeighborsMixin(LearnedStateMixin):
             )
         return self._from_sqdists(sqdists, ids, Q)
 
-    def _other_neighbors(self, k, backend, rows=None):
+    def _other_neighbors(self, k, backend, rows=None, *, first=0, dtype=np.int64):
         """The k nearest of each indexed row, itself excluded by index.
+
+        They stand behind `first` columns of zeros, row numbers in some integer dtype.
 
         A row that k others equal may not be among its own nearest: then the first of
         the list goes, as in scikit-learn.
@@ -148,13 +150,13 @@ class KNeighborsMixin(LearnedStateMixin):
         rows = self._indexed_vectors() if rows is None else rows
         n, d = rows.shape
         check_enough_rows(k, n, n, others=True)
-        distances, ids = np.empty((n, k)), np.empty((n, k), np.int64)
+        distances, ids = np.zeros((n, first + k)), np.zeros((n, first + k), dtype)
         for start, stop in row_blocks(n, d):
             near, near_ids = self._search_all(rows[start:stop], k + 1, backend)
             is_other = near_ids != np.arange(start, stop)[:, None]
             is_other[:, self._place_of_missing_self] &= ~is_other.all(axis=1)
-            distances[start:stop] = near[is_other].reshape(-1, k)
-            ids[start:stop] = near_ids[is_other].reshape(-1, k)
+            distances[start:stop, first:] = near[is_other].reshape(-1, k)
+            ids[start:stop, first:] = near_ids[is_other].reshape(-1, k)
         return distances, ids
 
     def _from_sqdists(self, sqdists, ids, Q, X=None):

@@ -317,7 +317,7 @@ def uses_after_free(source):
         for node in nodes:
             if isinstance(node, ast.Return) and isinstance(node.value, ast.Name):
                 kept.add(node.value.id)
-        borrowed = {name for what, name, _ in calls if what == "borrowed"}
+        borrowed = {name for what, name, _ in calls if what != "keep"}
         yield from borrowed - given - kept
 
 
@@ -332,6 +332,8 @@ def test_the_test_of_borrowed_tuples_finds_what_is_not_kept():
     assert list(uses_after_free(kernel + "    keep(owned)\n")) == []
     assert list(uses_after_free(kernel + "    return owned\n")) == []
     assert list(uses_after_free("def kernel(index):\n    borrowed(index)\n")) == []
+    kernel = "def kernel(n):\n    words = zeros(n)\n    return as_bytes(words)[0]\n"
+    assert list(uses_after_free(kernel)) == ["words"]
 
 
 def test_importing_the_package_does_not_import_numba(run_script):

@@ -172,3 +172,26 @@ def test_a_graph_is_not_put_into_a_data_frame(method, X):
     index = FlatL2Neighbors().fit(X).set_output(transform="pandas")
     with pytest.raises(ValueError, match="scipy sparse matrix"):
         getattr(index, method)(X)
+
+
+_PEAK = """
+import sys, tracemalloc
+import numpy as np
+from sklearn_ann import FlatL2Neighbors, _blocks
+
+_blocks._BLOCK_BYTES = 2**13
+X = np.random.default_rng(0).standard_normal((12_000, 8)).astype(np.float32)
+index = FlatL2Neighbors(100, mode=sys.argv[1], n_jobs=1)
+index.fit(X[:500]).fit_transform(X[:500])
+tracemalloc.start()
+graph = index.fit_transform(X)
+print(tracemalloc.get_traced_memory()[1] / graph.nnz, graph.nnz)
+"""
+
+
+@pytest.mark.parametrize("mode", ["distance", "connectivity"])
+def test_bytes_of_an_edge(mode, run_script):
+    n_bytes, n_edges = map(float, run_script(_PEAK, mode).split())
+    assert n_edges >= 1.2e6
+    # Twelve of them are the graph's.
+    assert n_bytes < 15

@@ -28,11 +28,22 @@ def test_python_cannot_call_a_part(compiler):
         assert jit(lambda x: part(x))(1.0) == 2.0
 
 
-def test_a_part_has_no_code_of_its_own():
-    part = jit_part(double)
-    jit(lambda x: part(x))(1.0)
-    (compiled,) = part.overloads.values()
-    assert compiled.library.get_pointer_to_function(compiled.fndesc.mangled_name) == 0
+def test_a_part_is_neither_optimized_nor_machine_code():
+    inner = jit_part(double)
+    outer = jit_part(lambda x: inner(x) + 1)
+    kernel = jit(lambda x: outer(x))
+    assert kernel(1.0) == 3.0
+    names = [
+        next(iter(function.overloads.values())).fndesc.llvm_func_name
+        for function in (inner, outer, kernel)
+    ]
+    (compiled,) = outer.overloads.values()
+    # A call is there until LLVM has optimized it away.
+    assert names[0] in str(compiled.library.get_function(names[1]))
+    (compiled,) = kernel.overloads.values()
+    assert names[1] not in str(compiled.library.get_function(names[2]))
+    defined = compiled.target_context.codegen()._engine.is_symbol_defined
+    assert list(map(defined, names)) == [False, False, True]
 
 
 def test_a_part_that_makes_an_array_must_say_so():
@@ -61,14 +72,17 @@ def parts_that_use_makers(sources):
     compilers, names = {}, {}
     for node in ast.parse("\n".join(sources)).body:
         if isinstance(node, ast.FunctionDef):
-            names[node.name] = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
             for decorator in node.decorator_list:
+                assert node.name not in compilers
                 compilers[node.name] = getattr(decorator, "id", "")
+                names[node.name] = {
+                    getattr(n, "id", getattr(n, "attr", None)) for n in ast.walk(node)
+                }
     of = {
         compiler: {name for name in compilers if compilers[name] == compiler}
-        for compiler in ("jit_part", "inlined_jit", "jit_in_caller", "jit_maker")
+        for compiler in ("jit", "jit_part", "inlined_jit", "jit_in_caller", "jit_maker")
     }
-    makers = of["jit_maker"]
+    makers = of["jit_maker"] | of["jit"]
     # What is copied into its callers does there what it does.
     for _ in of["jit_in_caller"]:
         makers |= {name for name in of["jit_in_caller"] if names[name] & makers}
@@ -135,6 +149,12 @@ def test_bytes_of_words_are_their_memory():
     assert (n, first, fifth) == (8, words.view(np.int8)[0], -1)
 
 
-def test_an_array_that_is_too_large_is_an_error():
+def test_only_words_have_bytes():
+    for array in (np.zeros(3), np.zeros(4, np.int32)[::2], np.zeros((2, 2), np.int32)):
+        with pytest.raises(numba.core.errors.TypingError):
+            jit(lambda words: as_bytes(words)[0])(array)
+
+
+def test_an_array_for_which_there_is_no_memory_is_an_error():
     with pytest.raises(MemoryError, match="too large"):
         jit(lambda n: zeros(n, np.float64))(2**60)

@@ -3,6 +3,7 @@
 For each form of ``np.empty`` and its like, which is a dtype, a number of axes and kinds
 of lengths, Numba compiles functions of their own: a search had forty forms, and they
 took a fifth of its compilation. Here an array is some instructions of its kernel.
+Lengths are those of arrays that there are, and are not checked.
 """
 
 from __future__ import annotations
@@ -117,6 +118,8 @@ def as_bytes(typingctx, words):
             context, builder, kind, source.data, lengths, strides, None
         )._getvalue()
 
+    if words.dtype != types.int32 or words.ndim != 1 or words.layout != "C":
+        return None
     return _array_of(types.int8, types.int64)(words), generate
 
 

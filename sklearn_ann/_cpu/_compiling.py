@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 import time
 
@@ -30,7 +29,7 @@ class Compilation(Listener):
 
     def __init__(self):
         self.n_functions, self.seconds = 0, 0.0
-        self._depth, self._began, self._has_paused = 0, 0.0, False
+        self._depth, self._began = 0, 0.0
         self._is_announced, self._n_printing = False, 0
 
     def on_start(self, event):
@@ -40,9 +39,6 @@ class Compilation(Listener):
             if not module.startswith("sklearn_ann."):
                 return
             self._began = time.perf_counter()
-            # Collections would look through all that Numba keeps, a tenth of the time.
-            self._has_paused = gc.isenabled()
-            gc.disable()
         self._depth += 1
         self._announce()
 
@@ -52,8 +48,6 @@ class Compilation(Listener):
         self._depth, self.n_functions = self._depth - 1, self.n_functions + 1
         self._announce()
         if self._depth == 0:
-            if self._has_paused:
-                gc.enable()
             seconds = time.perf_counter() - self._began
             self.seconds += seconds
             if self._is_announced:

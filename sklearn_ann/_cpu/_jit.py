@@ -30,7 +30,7 @@ def jit(function):
 
     Later processes load its machine code, which holds all parts that it calls.
     """
-    compiled = numba.njit(**_OPTIONS)(function)
+    compiled = numba.njit(_nrt=True, **_OPTIONS)(function)
     without_literals(compiled)
     return keep_on_disk(compiled)
 
@@ -40,8 +40,8 @@ def jit_part(function, **options):
 
     Numba would optimize it and generate its machine code, then link it into each of its
     callers and do so again. A part is optimized with the kernel that calls it. It may
-    neither make nor return arrays: then no references are counted, two atomic
-    operations and some lines of LLVM's for each array that has a name.
+    neither make nor return arrays, so that no references are counted: two atomic
+    operations, and some lines of LLVM's, for each array that has a name.
     """
     return _part(function, makes_arrays=False, **options)
 
@@ -67,9 +67,7 @@ def _part(function, makes_arrays, **options):
 def inlined_jit(function):
     """As `jit_part`, for a part of a hot loop that is a function for the reader's sake.
 
-    A call would copy each array that it is given, ten words and more. Inlined, it still
-    counts references to each, two atomic operations: put the call behind the test that
-    most iterations fail.
+    A call would copy each array that it is given, ten words and more.
     """
     return jit_part(function, forceinline=True)
 

@@ -26,8 +26,10 @@ may move any of them. What breaks then:
     documents the first one. Where methods of the second are renamed, parts of kernels
     are optimized and their machine code is generated as if they were kernels, which
     takes longer.
-``Dispatcher.add_overload``, ``Dispatcher._compile_for_args``
-    What Python's calls find: see ``kernels_only``.
+``_nrt``, an option of ``njit`` (``_jit.py``)
+    Whether references to arrays are counted. Without it no kernel can be compiled.
+``Dispatcher.add_overload``, ``Dispatcher._compile_for_args``, ``default_manager``
+    What Python's calls find, and which types hold references: see ``kernels_only``.
 ``Dispatcher.get_call_template``
     Chooses what a call compiles: see ``without_literals``. If it is renamed, constants
     are compiled apart again, and the first search takes longer.
@@ -51,6 +53,7 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, _CacheLoca
 from numba.core.codegen import JITCodeLibrary
 from numba.core.compiler import Compiler
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.datamodel import default_manager
 from numba.core.event import Listener, register
 from numba.core.imputils import impl_ret_borrowed
 from numba.core.registry import cpu_target
@@ -136,7 +139,8 @@ def kernels_only(dispatcher, may_return_arrays):
     """Refuse calls from Python to a function without machine code."""
 
     def add_overload(compiled):
-        if not may_return_arrays and _holds_arrays(compiled.signature.return_type):
+        result = default_manager[compiled.signature.return_type]
+        if not may_return_arrays and result.contains_nrt_meminfo():
             name = dispatcher.__name__
             raise TypeError(f"{name} returns an array, and counts no references.")
         dispatcher.overloads[tuple(compiled.signature.args)] = compiled
@@ -146,9 +150,3 @@ def kernels_only(dispatcher, may_return_arrays):
         raise TypeError(f"{name} is a part of kernels: Python cannot call it.")
 
     dispatcher.add_overload, dispatcher._compile_for_args = add_overload, refuse
-
-
-def _holds_arrays(kind):
-    if isinstance(kind, types.BaseTuple):
-        return any(map(_holds_arrays, kind))
-    return isinstance(kind, types.Array)

@@ -85,12 +85,12 @@ def encode_pq(X, labels, centroids, codebooks_t, half_sqnorms, n_threads):
 
 @jit
 def _accumulate_codewords(
-    start,      # IN   int              first sub-quantizer
-    stop,       # IN   int              one past the last
-    residuals,  # IN   (n, m * dsub)    float32
-    codes,      # IN   (n, m)           uint8
-    sums,       # IN OUT  (m, 256, dsub)   float64
-    sizes,      # IN OUT  (m, 256)         int64
+    start,      # IN     int              first sub-quantizer
+    stop,       # IN     int              one past the last
+    residuals,  # IN     (n, m * dsub)    float32
+    codes,      # IN     (n, m)           uint8
+    sums,       # INOUT  (m, 256, dsub)   float64
+    sizes,      # INOUT  (m, 256)         int64
 ):
     for i in range(residuals.shape[0]):
         for j in range(start, stop):
