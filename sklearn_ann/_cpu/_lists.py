@@ -30,7 +30,7 @@ def chain(
 
 @jit_maker
 def group_by_list(
-    probes,   # IN  (n, nprobe)   int64  numbers of lists; -1: none
+    probes,   # IN  (n, nprobe)   int64  numbers of lists, each once; -1: none
     offsets,  # IN  (nlist + 1,)  int64  where each list starts among the panels
 ):
     """The lists that are probed; which queries probe each, and by what rank.
