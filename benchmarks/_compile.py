@@ -24,26 +24,26 @@ _SETTINGS = {
 _SHAPE, _QUICK_SHAPE = (14_504, 768), (3000, 96)
 
 # A processor without the vector instructions that some have and others have not.
-PORTABLE = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+_PORTABLE = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
 
 
 def estimators(run, subject):
     """What a user waits for: the first fit and searches, cold and warm."""
     for name in _names(run):
         with tempfile.TemporaryDirectory() as cache:
-            for state in "cold", "warm":
+            for state in "empty", "filled":
                 measured = _measured(name, run, cache)
                 functions = measured.pop("functions")
-                if state == "cold":
+                if state == "empty":
                     run.once(name, lambda functions=functions: functions)
                 run.tables["estimators"].append(
                     {
                         "estimator": name,
-                        "cache": "empty" if state == "cold" else "filled",
+                        "cache": state,
                         **{f"{part}, s": seconds for part, seconds in measured.items()},
                         "sum, s": sum(measured.values()) - measured["import"],
                         "functions": len(functions),
-                        "instructions": sum(one["instructions"] for one in functions),
+                        "instructions": n_instructions(functions),
                     }
                 )
 
@@ -75,15 +75,24 @@ def budget(run, subject):
 
     for name in _names(run):
         with tempfile.TemporaryDirectory() as cache:
-            functions = measure(name, _QUICK_SHAPE, cache, PORTABLE)["functions"]
+            functions = portable_functions(name, cache)
         run.tables["budget"].append(
             {
                 "estimator": name,
                 "functions": len(functions),
-                "instructions": sum(one["instructions"] for one in functions),
+                "instructions": n_instructions(functions),
                 "Numba": __version__,
             }
         )
+
+
+def portable_functions(name, cache):
+    """What the budget counts of an estimator: see `measure`."""
+    return measure(name, _QUICK_SHAPE, cache, _PORTABLE)["functions"]
+
+
+def n_instructions(functions):
+    return sum(one["instructions"] for one in functions)
 
 
 def _names(run):

@@ -32,11 +32,8 @@ def test_compiling_costs_what_it_did(budget, tmp_path):
         pytest.skip("an older Numba gives LLVM other instructions")
     if platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip("the budget is that of x86-64")
-    name, cache = budget["estimator"], str(tmp_path)
-    functions = _compile.measure(name, (3000, 96), cache, _compile.PORTABLE)[
-        "functions"
-    ]
-    ratio = sum(one["instructions"] for one in functions) / int(budget["instructions"])
+    functions = _compile.portable_functions(budget["estimator"], str(tmp_path))
+    ratio = _compile.n_instructions(functions) / int(budget["instructions"])
     hint = "Run `python benchmarks/run.py compile --only budget` if that must be so."
     assert ratio < 1.1, f"{ratio:.2f} times as many instructions. {hint}"
     assert ratio > 0.9, f"{ratio:.2f} times as many instructions: lower it. {hint}"

@@ -28,6 +28,18 @@ def _array_of(dtype, shape):
     return types.Array(dtype, len(_lengths_of(shape)), "C")
 
 
+def _made(fill):
+    """What generates the code of a new array, with the values that `fill` stores."""
+
+    def generate(context, builder, signature, args):
+        kind, shape_type = signature.return_type, signature.args[0]
+        struct, size, n_bytes = _allocate(context, builder, kind, shape_type, args[0])
+        fill(builder, struct.data, size, n_bytes, args)
+        return struct._getvalue()
+
+    return generate
+
+
 def _allocate(context, builder, kind, shape_type, shape):
     """The structure of a new array; its number of values; its bytes."""
     lengths = [shape]
@@ -68,41 +80,40 @@ def _struct(context, builder, kind, data, lengths, strides, memory):
 @intrinsic
 def empty(typingctx, shape, dtype):
     """As ``np.empty``: an int or a tuple of ints, and a dtype."""
-
-    def generate(context, builder, signature, args):
-        kind, shape_type = signature.return_type, signature.args[0]
-        struct, _, _ = _allocate(context, builder, kind, shape_type, args[0])
-        return struct._getvalue()
-
-    return _array_of(dtype.dtype, shape)(shape, dtype), generate
+    return _array_of(dtype.dtype, shape)(shape, dtype), _made(lambda *_: None)
 
 
 @intrinsic
 def zeros(typingctx, shape, dtype):
     """As ``np.zeros``: an int or a tuple of ints, and a dtype."""
 
-    def generate(context, builder, signature, args):
-        kind, shape_type = signature.return_type, signature.args[0]
-        struct, _, n_bytes = _allocate(context, builder, kind, shape_type, args[0])
-        cgutils.memset(builder, struct.data, n_bytes, 0)
-        return struct._getvalue()
+    def fill(builder, data, size, n_bytes, args):
+        cgutils.memset(builder, data, n_bytes, 0)
 
-    return _array_of(dtype.dtype, shape)(shape, dtype), generate
+    return _array_of(dtype.dtype, shape)(shape, dtype), _made(fill)
 
 
 @intrinsic
 def filled(typingctx, n, value):
     """As ``np.full`` with one axis, of the dtype of the value."""
 
-    def generate(context, builder, signature, args):
-        kind, (n_type, _) = signature.return_type, signature.args
-        struct, size, _ = _allocate(context, builder, kind, n_type, args[0])
+    def fill(builder, data, size, n_bytes, args):
         with cgutils.for_range(builder, size) as loop:
-            builder.store(args[1], builder.gep(struct.data, [loop.index]))
-        return struct._getvalue()
+            builder.store(args[1], builder.gep(data, [loop.index]))
 
     value = types.unliteral(value)
-    return _array_of(value, n)(n, value), generate
+    return _array_of(value, n)(n, value), _made(fill)
+
+
+@intrinsic
+def count_up(typingctx, n):
+    """As ``np.arange`` up to a number, int64."""
+
+    def fill(builder, data, size, n_bytes, args):
+        with cgutils.for_range(builder, size) as loop:
+            builder.store(loop.index, builder.gep(data, [loop.index]))
+
+    return _array_of(types.int64, n)(n), _made(fill)
 
 
 @intrinsic
@@ -121,17 +132,3 @@ def as_bytes(typingctx, words):
     if words.dtype != types.int32 or words.ndim != 1 or words.layout != "C":
         return None
     return _array_of(types.int8, types.int64)(words), generate
-
-
-@intrinsic
-def count_up(typingctx, n):
-    """As ``np.arange`` up to a number, int64."""
-
-    def generate(context, builder, signature, args):
-        kind, (n_type,) = signature.return_type, signature.args
-        struct, size, _ = _allocate(context, builder, kind, n_type, args[0])
-        with cgutils.for_range(builder, size) as loop:
-            builder.store(loop.index, builder.gep(struct.data, [loop.index]))
-        return struct._getvalue()
-
-    return _array_of(types.int64, n)(n), generate
