@@ -88,7 +88,7 @@ def test_tsne(blobs):
         perplexity=perplexity,
         metric="precomputed",
         init="random",
-        max_iter=500,
+        max_iter=250,
         random_state=0,
     )
     assert trustworthiness(X, make_pipeline(index, tsne).fit_transform(X)) > 0.9
