@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 
+from sklearn_ann._backend import printed_compilation
 from sklearn_ann._checks import METRICS, check_ids
 from sklearn_ann._graph import NeighborsGraphMixin
 from sklearn_ann._interchange import Call
@@ -53,6 +54,7 @@ class NeighborsBase(
         "mode": [StrOptions({"connectivity", "distance"})],
         "device": [str, None],
         "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
     }
 
     n_samples_fit_: int
@@ -92,7 +94,8 @@ class NeighborsBase(
         """Fit a draft, and take over what it has learned."""
         with lock_of(self):
             draft = self._empty_draft()
-            draft._fit(Call(X, draft.device), **more)
+            with printed_compilation(self.verbose):
+                draft._fit(Call(X, draft.device), **more)
             self._take_over(draft)
         return self
 
@@ -125,15 +128,15 @@ class NeighborsBase(
             The fitted estimator.
         """
         with lock_of(self):
-            if self.is_trained:
-                draft = self._draft()
+            draft = self._draft() if self.is_trained else self._empty_draft()
+            with printed_compilation(self.verbose):
                 call = Call(X, draft.device)
-                vectors = validate_vectors(draft, call.X, reset=False)
-                vectors = draft._as_wide(draft._vectors(vectors))
-                draft._set_index(draft._add(vectors, call.backend))
-            else:
-                draft = self._empty_draft()
-                draft._fit(Call(X, draft.device), copy=True)
+                if self.is_trained:
+                    vectors = validate_vectors(draft, call.X, reset=False)
+                    vectors = draft._as_wide(draft._vectors(vectors))
+                    draft._set_index(draft._add(vectors, call.backend))
+                else:
+                    draft._fit(call, copy=True)
             self._take_over(draft)
         return self
 

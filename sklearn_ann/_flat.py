@@ -42,6 +42,9 @@ class FlatL2Neighbors(NeighborsBase):
         Threads of a search. None or -1 for all usable cores (fewer in joblib's
         workers), 1 for the calling thread only. Small searches use one thread. Answers
         do not depend on it.
+    verbose : int, default=0
+        Whether a fit prints what it compiles, and long graphs of all rows and radius
+        searches show how far they are.
 
     Attributes
     ----------
@@ -110,6 +113,7 @@ class FlatL2Neighbors(NeighborsBase):
         mode: Mode = "distance",
         device: str | None = None,
         n_jobs: int | None = None,
+        verbose: int = 0,
     ) -> None:
         self.n_neighbors = n_neighbors
         self.radius = radius
@@ -117,6 +121,7 @@ class FlatL2Neighbors(NeighborsBase):
         self.mode = mode
         self.device = device
         self.n_jobs = n_jobs
+        self.verbose = verbose
 
     def _build(self, X, backend):
         n_threads = self._n_threads(X.size)

@@ -20,6 +20,7 @@ from sklearn_ann._metrics import (
     settle_sqdists,
     sqradius_to_search,
 )
+from sklearn_ann._progress import watched
 from sklearn_ann._state import LearnedStateMixin
 from sklearn_ann._typing import Distances, Ids, Ragged, Vectors
 
@@ -123,7 +124,9 @@ class RadiusNeighborsMixin(LearnedStateMixin):
         all_queries = (
             self._indexed_vectors() if is_of_rows else self._as_queries(call.X)
         )
-        for start, stop in row_blocks(*all_queries.shape, _QUERIES):
+        n, d = all_queries.shape
+        blocks = row_blocks(n, d, _QUERIES)
+        for start, stop in watched(blocks, n, "rows within a radius", self.verbose):
             Q = all_queries[start:stop]
             sqdists, ids, offsets = self._search_radius(
                 Q, sqradius, with_sqdists, call.backend

@@ -8,6 +8,7 @@ another thread does not change what it sees.
 
 from __future__ import annotations
 
+import inspect
 import os
 import threading
 import weakref
@@ -61,6 +62,12 @@ def _is_learned(name):
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_locks)
+
+
+def _defaults(cls):
+    """Parameters by default: a file of before may lack new ones."""
+    parameters = inspect.signature(cls).parameters.values()
+    return {x.name: x.default for x in parameters if x.default is not x.empty}
 
 
 class LearnedStateMixin:
@@ -132,7 +139,7 @@ class LearnedStateMixin:
                 f"{__version__} does not read. Fit it again."
             )
         draft = object.__new__(type(self))
-        draft.__dict__.update(state)
+        draft.__dict__.update({**_defaults(type(self)), **state})
         if stored is not None:
             try:
                 draft._learn(draft._restore(stored))
