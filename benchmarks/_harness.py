@@ -19,6 +19,7 @@ What makes a comparison fair:
 - Compiling is not searching: the first call is measured apart.
 """
 
+import importlib
 import json
 import os
 import pickle
@@ -91,11 +92,20 @@ def seconds_of(call):
 
 
 class PeerProcess(NamedTuple):
-    """How to start a peer: its class in ``_peers.py``, its arguments, its variables."""
+    """How to start a peer: its class, its arguments, its variables.
+
+    The class is one of ``_peers.py``, or has the name of its module before a dot.
+    """
 
     name: str
     arguments: dict = {}
     environment: dict = {}
+
+
+def class_of(name):
+    """The class of a peer by its name."""
+    module, _, name = name.rpartition(".")
+    return getattr(importlib.import_module(module or "_peers"), name)
 
 
 def on_each_blas(name, peer, **arguments):
@@ -149,13 +159,11 @@ def start(peer):
 
 def _serve():
     """Obey the requests that arrive on stdin: the other side of `start`."""
-    import _peers
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
     replies = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints must not end up among the replies
     name, arguments = sys.argv[1:]
-    peer = getattr(_peers, name)(**json.loads(arguments))
+    peer = class_of(name)(**json.loads(arguments))
     while True:
         try:
             method, args, search = pickle.load(sys.stdin.buffer)

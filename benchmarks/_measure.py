@@ -13,12 +13,12 @@ from statistics import mean, median
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-import _peers
 import numpy as np
 from _data import DataSet, exact_neighbors, found_sqdists, load
 from _harness import (
     WIDEST,
     PeerProcess,
+    class_of,
     faiss_index,
     log,
     measure,
@@ -139,7 +139,7 @@ class Run:
 
 def installed(peers):
     """Those of some peers whose library is there."""
-    classes = {name: getattr(_peers, peer.name) for name, peer in peers.items()}
+    classes = {name: class_of(peer.name) for name, peer in peers.items()}
     missing = [name for name in peers if not find_spec(classes[name].module)]
     if missing:
         log(f"left out, not installed: {', '.join(missing)}")

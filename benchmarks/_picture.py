@@ -1,4 +1,4 @@
-"""Recall against queries per second, drawn from the tables of the results."""
+"""Recall against speed, drawn from the tables of the results."""
 
 import re
 
@@ -22,9 +22,55 @@ _EXACT = [
     ("scikit-learn brute force", "x scikit-learn", "C6"),
 ]
 
+# The ways to a graph: a color for each, and whether it is ours.
+_WAYS = {
+    "FlatL2Neighbors": ("black", True),
+    "IVFFlatNeighbors": ("C0", True),
+    "Faiss IVFFlat": ("C0", False),
+    "pynndescent": ("C4", False),
+    "hnswlib": ("C2", False),
+    "Faiss Flat": ("C7", False),
+    "scikit-learn brute force": ("C6", False),
+}
+
 
 def draw(folder):
-    """Write ``recall.png`` beside the reports that it shows."""
+    """Write ``recall.png`` and ``graph.png`` beside the reports that they show."""
+    _draw_searches(folder)
+    _draw_graphs(folder)
+
+
+def _draw_graphs(folder):
+    from matplotlib.figure import Figure
+
+    report = (folder / "graph.md").read_text(encoding="utf-8")
+    rows = [x for x in read_table(report, "graph") if "left" not in x["seconds"]]
+    shown = [*dict.fromkeys(row["data"] for row in rows)]
+    figure = Figure(figsize=(10, 4.2), layout="constrained")
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for axis, data in zip(axes, shown, strict=True):
+        for way, (color, is_ours) in _WAYS.items():
+            points = [
+                (float(row["recall@15"]), _number(row["seconds"]))
+                for row in rows
+                if (row["data"], row["way"]) == (data, way)
+            ]
+            look = {"linestyle": "--", "marker": ".", "alpha": 0.9}
+            if is_ours:
+                look = {"linewidth": 2.2, "marker": "o", "markersize": 5}
+            if points:
+                axis.plot(*zip(*points, strict=True), color=color, label=way, **look)
+        axis.set(title=data, xlabel="recall@15", yscale="log")
+        axis.grid(alpha=0.3, which="both")
+    axes[0].set_ylabel("seconds, index included")
+    cpu = re.search("- CPU: (.*)", report)[1]
+    figure.suptitle(f"15 neighbours of all rows, 2 threads of {cpu}")
+    place = {"loc": "outside lower center", "ncols": 4, "fontsize": "small"}
+    figure.legend(*axes[0].get_legend_handles_labels(), **place)
+    figure.savefig(folder / "graph.png", dpi=200)
+
+
+def _draw_searches(folder):
     from matplotlib.figure import Figure
 
     names = "flat", "ivf_flat", "ivf_pq"

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this checkout
 
 import _compile
 import _flat
+import _graph
 import _ivf_flat
 import _ivf_pq
 import _measure
@@ -22,7 +23,7 @@ from _picture import draw
 from _report import RESULTS, clear, machine, replace_block, stamp, table
 
 SUBJECTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq}
-SUBJECTS |= {"recall": _recall, "compile": _compile}
+SUBJECTS |= {"graph": _graph, "recall": _recall, "compile": _compile}
 
 
 def _parse():

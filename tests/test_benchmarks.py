@@ -15,6 +15,7 @@ sys.path.append(str(FOLDER))
 import _compile  # noqa: E402
 import _data  # noqa: E402
 import _flat  # noqa: E402
+import _graph  # noqa: E402
 import _harness  # noqa: E402
 import _ivf_flat  # noqa: E402
 import _ivf_pq  # noqa: E402
@@ -22,7 +23,7 @@ import _recall  # noqa: E402
 import _report  # noqa: E402
 
 REPORTS = {"flat": _flat, "ivf_flat": _ivf_flat, "ivf_pq": _ivf_pq}
-REPORTS |= {"recall": _recall, "compile": _compile}
+REPORTS |= {"graph": _graph, "recall": _recall, "compile": _compile}
 
 
 def read(name):
@@ -134,5 +135,7 @@ def test_the_picture_shows_what_the_reports_have():
     for _, report, peer, _ in _picture._SERIES:
         rows = _report.read_table(read(report), "curve")
         assert any(row["peer"] == peer for row in rows), peer
+    ways = {row["way"] for row in _report.read_table(read("graph"), "graph")}
+    assert ways == set(_picture._WAYS)
     for _, column, _ in _picture._EXACT:
         assert column in _report.read_table(read("flat"), "speed")[0]
