@@ -11,8 +11,10 @@ import math
 import numpy as np
 from sklearn.utils.random import sample_without_replacement
 
+from sklearn_ann._blocks import row_blocks
 from sklearn_ann._inverted_lists import group_by_label
-from sklearn_ann._scalar_quantizer import build_flat_index
+from sklearn_ann._scalar_quantizer import add_to_flat_index, empty_training_index
+from sklearn_ann._storage import GrowingArrays
 from sklearn_ann._warnings import warn_caller
 from sklearn_ann.exceptions import FewTrainingRowsWarning
 
@@ -99,11 +101,15 @@ def train_centroids(X, rows, start, max_iter, backend, n_threads, verbose):
         Iterations that were made.
     """
     centroids, labels, nlist = start, None, len(start)
-    n_iter = 0
+    frame = empty_training_index(X, len(rows) * start.size * int(max_iter))
+    encoded, n_iter = None, 0
     # The mean of all rows is found in one iteration.
     while n_iter < (max_iter if nlist > 1 else min(max_iter, 1)):
-        index = build_flat_index(centroids, backend, n_threads)
-        previous, (labels, sqdists) = labels, backend.assign(X, rows, index, n_threads)
+        index = add_to_flat_index(frame, centroids, GrowingArrays(), backend, n_threads)
+        if encoded is None:
+            encoded = backend.encode_training_rows(X, rows, index, n_threads)
+        previous = labels
+        labels = backend.assign(X, rows, index, n_threads, encoded, labels)
         if previous is not None and np.array_equal(previous, labels):
             break
         n_iter += 1
@@ -112,14 +118,28 @@ def train_centroids(X, rows, start, max_iter, backend, n_threads, verbose):
         means = sums / np.maximum(np.diff(starts), 1)[:, None]
         # A sum of numbers near the largest one may overflow.
         means = np.where(np.isfinite(means), means, centroids)
-        _split_into_empty(means, X, rows, labels, sqdists, order, starts)
+        n_empty = np.count_nonzero(np.diff(starts) == 0)
+        if n_empty or verbose:
+            sqdists = _own_sqdists(X, rows, centroids, labels, backend, n_threads)
+        if n_empty:
+            _split_into_empty(means, X, rows, labels, sqdists, order, starts)
         centroids = means.astype(X.dtype)
         if verbose:
             print(
                 f"k-means iteration {n_iter}/{max_iter}: inertia {sqdists.sum():.6g}, "
-                f"{np.sum(np.diff(starts) == 0)} of {nlist} cells empty"
+                f"{n_empty} of {nlist} cells empty"
             )
     return centroids, n_iter
+
+
+def _own_sqdists(X, rows, centroids, labels, backend, n_threads):
+    """The squared distance of each row to its centroid."""
+    sqdists = np.empty(len(rows))
+    for start, stop in row_blocks(len(rows), X.shape[1]):
+        own = labels[start:stop, None]
+        found, _ = backend.refine(X[rows[start:stop]], centroids, own, 1, n_threads)
+        sqdists[start:stop] = found[:, 0]
+    return sqdists
 
 
 def _split_into_empty(means, X, rows, labels, sqdists, order, starts):

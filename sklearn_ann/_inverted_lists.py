@@ -44,6 +44,12 @@ def labels_of_rows(lists, ids):
     return labels
 
 
+def rows_by_list(lists, ids):
+    """All rows, list by list, by the row at each position."""
+    is_filled = filled_positions(lists).reshape(-1, PANEL)[lists.panels]
+    return ids.reshape(-1, PANEL)[lists.panels][is_filled].astype(np.int64)
+
+
 def filled_positions(lists):
     """Whether there is a row, for each position of all panels."""
     n_panels = np.diff(lists.offsets)

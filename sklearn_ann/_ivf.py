@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_memory
 
-from sklearn_ann._backend import printed_compilation
 from sklearn_ann._base import NeighborsBase
 from sklearn_ann._calibrated import CalibratedMixin
 from sklearn_ann._coarse_quantizer import (
@@ -22,7 +21,7 @@ from sklearn_ann._coarse_quantizer import (
     warn_of_few_rows,
 )
 from sklearn_ann._interchange import Call
-from sklearn_ann._inverted_lists import imbalance
+from sklearn_ann._inverted_lists import imbalance, labels_of_rows, rows_by_list
 from sklearn_ann._recall import digest, exact_knn
 from sklearn_ann._scalar_quantizer import build_flat_index
 from sklearn_ann._sklearn import HasMethods, Interval, StrOptions, fit_context
@@ -40,7 +39,7 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
     """Lists of the cells of k-means, some of which are searched.
 
     A subclass says how a list stores its rows: `_fill`, `_add`, `_search`,
-    `_search_radius` and `_decode`.
+    `_search_radius`, `_ids` and `_decode`.
     """
 
     _parameter_constraints = {
@@ -52,7 +51,6 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
         "max_iter": [Interval(Integral, 0, None, closed="left")],
         "random_state": ["random_state"],
         "memory": [str, HasMethods(["cache"]), None],
-        "verbose": ["verbose"],
     }
 
     nlist_: int
@@ -101,12 +99,11 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
         return self._fit_in_one_step(X, calibration_queries=calibration_queries)
 
     def _fit(self, call, copy=False, calibration_queries=None):
-        with printed_compilation(self.verbose):
-            X = super()._fit(call, copy)
-            queries = Call(calibration_queries, self.device).X
-            if queries is not None:
-                self._take_calibration(queries)
-            self._calibrate(X, self.target_recall, int(self.n_neighbors), call.backend)
+        X = super()._fit(call, copy)
+        queries = Call(calibration_queries, self.device).X
+        if queries is not None:
+            self._take_calibration(queries)
+        self._calibrate(X, self.target_recall, int(self.n_neighbors), call.backend)
         return X
 
     def _build(self, X, backend):
@@ -174,8 +171,7 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
         """The list of each row."""
         n_threads = self._n_threads(X.size * len(centroids.X))
         rows = np.arange(len(X))
-        labels, _ = backend.assign(X, rows, centroids, n_threads)
-        return labels
+        return backend.assign(X, rows, centroids, n_threads)
 
     def _warn_of_outgrown_lists(self, n_more):
         """Warn when rows are added that 'auto' would have made many more lists for."""
@@ -192,6 +188,10 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
             )
 
     # -- searching -------------------------------------------------------------------
+
+    def _search_order(self):
+        # Queries of a list probe the same lists.
+        return rows_by_list(self._index.lists, self._ids())
 
     def _probe(self, index, Q, nprobe, k, backend, n_threads):
         """The lists nearest to each query: `nprobe`, or as many as hold k rows.
@@ -236,6 +236,14 @@ class IVFNeighbors(CalibratedMixin, NeighborsBase):
         return tuple(map(np.array, found))
 
     # -- looking at the index --------------------------------------------------------
+
+    @abstractmethod
+    def _ids(self):
+        """The row at each position of the lists; negative where there is none."""
+
+    def _labels(self):
+        """The list of each row."""
+        return labels_of_rows(self._index.lists, self._ids())
 
     @property
     def list_sizes_(self) -> NDArray[np.int64]:

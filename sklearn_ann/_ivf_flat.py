@@ -7,7 +7,7 @@ from typing import Literal
 from numpy.typing import ArrayLike
 
 from sklearn_ann._calibration import Candidates, is_enough, options_that_reach
-from sklearn_ann._inverted_lists import empty_lists, extend_lists, labels_of_rows
+from sklearn_ann._inverted_lists import empty_lists, extend_lists
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import IVFFlatIndex, read_only_index
 from sklearn_ann._principal_axes import Searches
@@ -86,7 +86,8 @@ class IVFFlatNeighbors(IVFNeighbors):
         Threads of a fit or a search. None or -1 for all usable cores (fewer in joblib's
         workers), 1 for the calling thread only. Answers do not depend on it.
     verbose : int, default=0
-        Whether a fit prints the iterations of k-means, and what it compiles.
+        Whether a fit prints the iterations of k-means and what it compiles, and long
+        graphs of all rows and radius searches show how far they are.
 
     Attributes
     ----------
@@ -294,8 +295,8 @@ class IVFFlatNeighbors(IVFNeighbors):
     def _flat_index(self):
         return self._index.rows
 
-    def _labels(self):
-        return labels_of_rows(self._index.lists, self._index.rows.ids)
+    def _ids(self):
+        return self._index.rows.ids
 
     def _decode(self, ids):
         return self._index.rows.X[ids]

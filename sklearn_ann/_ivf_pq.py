@@ -11,7 +11,6 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_memory
 
 from sklearn_ann._backend import get_backend
-from sklearn_ann._inverted_lists import labels_of_rows
 from sklearn_ann._ivf import IVFNeighbors
 from sklearn_ann._layout import CODEWORDS
 from sklearn_ann._product_quantizer import (
@@ -117,7 +116,8 @@ class IVFPQNeighbors(RefinedMixin, IVFNeighbors):
         Threads of a fit or a search. None or -1 for all usable cores (fewer in joblib's
         workers), 1 for the calling thread only. Answers do not depend on it.
     verbose : int, default=0
-        Whether a fit prints the iterations of k-means, and what it compiles.
+        Whether a fit prints the iterations of k-means and what it compiles, and long
+        graphs of all rows and radius searches show how far they are.
 
     Attributes
     ----------
@@ -389,8 +389,8 @@ class IVFPQNeighbors(RefinedMixin, IVFNeighbors):
 
     # -- looking at the index --------------------------------------------------------
 
-    def _labels(self):
-        return labels_of_rows(self._index.lists, self._index.ids)
+    def _ids(self):
+        return self._index.ids
 
     def _decode(self, ids):
         return self._decoded_rows()[ids]

@@ -11,6 +11,7 @@ from sklearn_ann._blocks import row_blocks
 from sklearn_ann._checks import check_enough_rows, check_metric, check_n_neighbors
 from sklearn_ann._interchange import Call
 from sklearn_ann._metrics import distances_from, settle_neighbors
+from sklearn_ann._progress import watched
 from sklearn_ann._state import LearnedStateMixin
 from sklearn_ann._typing import CudaArray, Distances, Ids, Vectors
 
@@ -151,13 +152,20 @@ class KNeighborsMixin(LearnedStateMixin):
         n, d = rows.shape
         check_enough_rows(k, n, n, others=True)
         distances, ids = np.zeros((n, first + k)), np.zeros((n, first + k), dtype)
-        for start, stop in row_blocks(n, d):
-            near, near_ids = self._search_all(rows[start:stop], k + 1, backend)
-            is_other = near_ids != np.arange(start, stop)[:, None]
+        order = self._search_order()
+        blocks = row_blocks(n, d)
+        for start, stop in watched(blocks, n, "neighbors of all rows", self.verbose):
+            some = order[start:stop]
+            near, near_ids = self._search_all(rows[some], k + 1, backend)
+            is_other = near_ids != some[:, None]
             is_other[:, self._place_of_missing_self] &= ~is_other.all(axis=1)
-            distances[start:stop, first:] = near[is_other].reshape(-1, k)
-            ids[start:stop, first:] = near_ids[is_other].reshape(-1, k)
+            distances[some, first:] = near[is_other].reshape(-1, k)
+            ids[some, first:] = near_ids[is_other].reshape(-1, k)
         return distances, ids
+
+    def _search_order(self):
+        """All row numbers, in the order in which they are searched for best."""
+        return np.arange(self.n_samples_fit_)
 
     def _from_sqdists(self, sqdists, ids, Q, X=None):
         """Distances in the units of the metric, and row numbers, of k neighbours.

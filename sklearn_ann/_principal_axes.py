@@ -41,6 +41,9 @@ _ROW, _AXIS_FEATURE, _LEFT, _NEIGHBOR, _READ = 24, 12, 3_000, 100_000, 15
 # A search of many queries must not take longer than this part of one without.
 _GAIN = 1.0
 
+# Axes take as long to find as so many products for each pair of features.
+_AXES_COST = 2**16
+
 # Another projection is worth encoding all rows again if it is so much cheaper.
 _MUCH_CHEAPER = 0.8
 
@@ -100,6 +103,34 @@ def choose_projection(X, center, unit, searches):
     if total[best] >= 2:
         return no_projection(d)
     return _projection(sample, directions, widths[best])
+
+
+def training_projection(X, center, unit, n_products):
+    """A projection for many searches of a few centroids by rows like X, or none.
+
+    A row whose nearest centroid is known to be among the nearest ones excludes nearly
+    all others by a few axes. They pay unless it takes longer to find them.
+
+    Parameters
+    ----------
+    X, center, unit
+        As in ``choose_projection``.
+    n_products : int
+        Products of features that the searches would take without it.
+
+    Returns
+    -------
+    projection : Projection
+        The same for the same rows.
+    """
+    d, width = X.shape[1], _WIDTHS[0]
+    is_short = 2 * width <= d <= _MOST_FEATURES
+    if not is_short or n_products < _AXES_COST * d * d:
+        return no_projection(d)
+    sample = _sample(X, center, unit)
+    if sample is None:
+        return no_projection(d)
+    return _projection(sample, _principal_directions(sample, width), width)
 
 
 def is_outgrown(projection, X, center, unit, searches):

@@ -23,7 +23,7 @@ from sklearn_ann._layout import (
     FullCodes,
     read_only_index,
 )
-from sklearn_ann._principal_axes import choose_projection
+from sklearn_ann._principal_axes import choose_projection, training_projection
 from sklearn_ann._principal_axes import is_outgrown as is_projection_outgrown
 from sklearn_ann._storage import GrowingArrays, append_rows, clear_empty, lengthened
 
@@ -77,9 +77,26 @@ def add_to_flat_index(index, X, storage, backend, n_threads, searches=None):
 
 def empty_flat_index(X, searches=None):
     """An index without rows, with a center, a unit and a projection for data like X."""
-    d = X.shape[1]
     center, unit = _center_and_unit(X)
-    projection = choose_projection(X, center, unit, searches)
+    return _empty_index(X, center, unit, choose_projection(X, center, unit, searches))
+
+
+def empty_training_index(X, n_products):
+    """An index without rows for the centroids of rows like X, while these are trained.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n, d)
+    n_products : int
+        Products of features that all steps of the training would take.
+    """
+    center, unit = _center_and_unit(X)
+    projection = training_projection(X, center, unit, n_products)
+    return _empty_index(X, center, unit, projection)
+
+
+def _empty_index(X, center, unit, projection):
+    d = X.shape[1]
     steps = -(-(len(projection.middle) or d) // 4)
     return FlatIndex(
         X=X[:0],

@@ -7,7 +7,13 @@ import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_ann import _cpu
-from sklearn_ann._scalar_quantizer import build_flat_index
+from sklearn_ann._layout import Projection
+from sklearn_ann._scalar_quantizer import (
+    add_to_flat_index,
+    build_flat_index,
+    empty_flat_index,
+)
+from sklearn_ann._storage import GrowingArrays
 
 KINDS = pytest.mark.parametrize(
     ("kind", "dtype"), vector_kinds.KINDS, ids=vector_kinds.name
@@ -19,14 +25,12 @@ def assign(X, centroids, n_threads=1):
     return _cpu.assign(X, np.arange(len(X)), index, n_threads)
 
 
-def assert_nearest(found, X, centroids):
+def assert_nearest(labels, X, centroids):
     """Of two centroids whose distances differ by their rounding, either may be one."""
-    labels, sqdists = found
-    assert (labels.dtype, sqdists.dtype) == (np.int64, np.float64)
+    assert labels.dtype == np.int64
     all_sqdists = np.array([reference.sqdists(x, centroids) for x in X])
-    assert_allclose(sqdists, all_sqdists.min(axis=1), rtol=1e-12)
     chosen = np.take_along_axis(all_sqdists, labels[:, None], axis=1)[:, 0]
-    assert_allclose(chosen, sqdists, rtol=1e-12)
+    assert_allclose(chosen, all_sqdists.min(axis=1), rtol=1e-12)
     # Equal centroids are equally near: the first is chosen.
     for label in np.unique(labels):
         assert not (centroids[:label] == centroids[label]).all(axis=1).any()
@@ -42,7 +46,7 @@ def test_rows_go_to_the_nearest_centroid(kind, dtype, nlist, rng):
     found = assign(X, centroids)
     assert_nearest(found, X, centroids)
     if kind in (vector_kinds.bytes_, vector_kinds.bits, vector_kinds.wide_integers):
-        assert_array_equal(found[0], reference.nearest_centroids(X, centroids))
+        assert_array_equal(found, reference.nearest_centroids(X, centroids))
 
 
 @pytest.mark.parametrize("d", [1, 3, 16, 65, 768])
@@ -51,10 +55,8 @@ def test_rows_go_to_the_nearest_centroid(kind, dtype, nlist, rng):
 def test_every_size(d, nlist, n, rng):
     X = rng.standard_normal((n, d)).astype(np.float32)
     centroids = rng.standard_normal((nlist, d)).astype(np.float32)
-    labels, sqdists = assign(X, centroids)
-    assert_array_equal(labels, reference.nearest_centroids(X, centroids))
-    expected = [reference.sqdists(x, centroids).min() for x in X]
-    assert_allclose(sqdists, expected, rtol=1e-12)
+    found = assign(X, centroids)
+    assert_array_equal(found, reference.nearest_centroids(X, centroids))
 
 
 @pytest.mark.parametrize("places", [(3, 60), (0, 129), (64, 65), (5, 63, 64, 128)])
@@ -64,16 +66,14 @@ def test_the_first_of_equally_near_centroids_wins(places):
     # All at distance 5 of the origin, and far from the others.
     for place, corner in zip(places, [(3, 4), (4, 3), (-3, 4), (0, 5)], strict=False):
         centroids[place] = corner
-    labels, sqdists = assign(np.zeros((9, 2), np.float32), centroids)
-    assert_array_equal(labels, places[0])
-    assert_array_equal(sqdists, 25.0)
+    assert_array_equal(assign(np.zeros((9, 2), np.float32), centroids), places[0])
 
 
 def test_a_centroid_far_away_does_not_spoil_the_others(rng):
     X = rng.standard_normal((200, 5))
     centroids = np.vstack([rng.standard_normal((70, 5)), np.full((1, 5), 1e40)])
-    labels, _ = assign(X, centroids)
-    assert_array_equal(labels, reference.nearest_centroids(X, centroids))
+    found = assign(X, centroids)
+    assert_array_equal(found, reference.nearest_centroids(X, centroids))
 
 
 def test_rows_and_centroids_may_differ_in_dtype(rng):
@@ -89,15 +89,40 @@ def test_rows_and_centroids_may_differ_in_dtype(rng):
 def test_labels_do_not_depend_on_batch_or_threads(kind, dtype, rng):
     X, _ = vector_kinds.make(kind, dtype, rng, 900, 1, 8)
     centroids = X[rng.choice(900, 70)]
-    labels, sqdists = assign(X, centroids)
+    labels = assign(X, centroids)
     for n_threads in (2, 3):
-        found = assign(X, centroids, n_threads)
-        assert_array_equal(found[0], labels)
-        assert_array_equal(found[1], sqdists)
+        assert_array_equal(assign(X, centroids, n_threads), labels)
     for start in (0, 5, 300):
         found = assign(X[start : start + 7].copy(), centroids)
-        assert_array_equal(found[0], labels[start : start + 7])
-        assert_array_equal(found[1], sqdists[start : start + 7])
+        assert_array_equal(found, labels[start : start + 7])
+
+
+@KINDS
+def test_guesses_and_codes_of_a_training_change_nothing(kind, dtype, rng):
+    X, _ = vector_kinds.make(kind, dtype, rng, 900, 1, 70)
+    rows = rng.permutation(900)[:701]
+    centroids = X[rng.choice(900, 130)]
+    for frame in (empty_flat_index(X), with_projection(X, rng)):
+        index = add_to_flat_index(frame, centroids, GrowingArrays(), _cpu, 1)
+        encoded = _cpu.encode_training_rows(X, rows, index, 2)
+        # Those of a training are the codes for all of its centroids.
+        moved = (centroids + rng.normal(0, 0.1, centroids.shape)).astype(dtype)
+        for some in (centroids, moved):
+            expected = _cpu.assign(X, rows, build_flat_index(some, _cpu, 1), 1)
+            index = add_to_flat_index(frame, some, GrowingArrays(), _cpu, 1)
+            for guesses in (None, expected, rng.integers(0, 130, 701)):
+                given = None if guesses is None else guesses.copy()
+                found = _cpu.assign(X, rows, index, 2, encoded, guesses)
+                assert_array_equal(found, expected)
+                assert_array_equal(guesses, given)
+
+
+def with_projection(X, rng):
+    """A frame for rows like X, whose codes in panels are of 31 axes and a tail."""
+    frame, axes = empty_flat_index(X), np.zeros((X.shape[1], 32), np.float32)
+    axes[:, :-1] = np.linalg.qr(rng.standard_normal((X.shape[1], 31)))[0] * (1 - 1e-5)
+    codes = np.empty((0, 8, 64, 4), np.uint8)
+    return frame._replace(projection=Projection(axes, np.zeros(32)), codes=codes)
 
 
 # -- sums ----------------------------------------------------------------------------
@@ -140,7 +165,6 @@ def test_some_rows_are_assigned_in_the_order_given(rng):
     centroids = X[:20].copy()
     rows = rng.permutation(300)[:200]
     index = build_flat_index(centroids, _cpu, 1)
-    labels, sqdists = _cpu.assign(X, rows, index, 2)
-    all_labels, all_sqdists = _cpu.assign(X, np.arange(300), index, 1)
+    labels = _cpu.assign(X, rows, index, 2)
+    all_labels = _cpu.assign(X, np.arange(300), index, 1)
     assert_array_equal(labels, all_labels[rows])
-    assert_array_equal(sqdists, all_sqdists[rows])

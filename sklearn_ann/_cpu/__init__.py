@@ -37,7 +37,7 @@ from sklearn_ann._cpu._ivf_pq import (
     radius_ivf_pq,
     scan_ivf_pq,
 )
-from sklearn_ann._cpu._kmeans import accumulate_clusters, assign
+from sklearn_ann._cpu._kmeans import accumulate_clusters, assign, encode_training_rows
 from sklearn_ann._cpu._knn import knn
 from sklearn_ann._cpu._pq_codes import (
     accumulate_codewords,
@@ -60,6 +60,7 @@ __all__ = [
     "decode_rows",
     "encode_pq",
     "encode_sq8",
+    "encode_training_rows",
     "knn",
     "place_pq",
     "radius",

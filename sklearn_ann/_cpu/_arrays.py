@@ -1,4 +1,4 @@
-"""The arrays that kernels make.
+"""The arrays that kernels make, and copies of their rows.
 
 For each form of ``np.empty`` and its like, which is a dtype, a number of axes and kinds
 of lengths, Numba compiles functions of their own: a search had forty forms, and they
@@ -12,7 +12,15 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from sklearn_ann._cpu._ir import I32, I64, array_struct, axis_length, bytes_of
+from sklearn_ann._cpu._ir import (
+    I8,
+    I32,
+    I64,
+    array_struct,
+    axis_length,
+    bytes_of,
+    pointer,
+)
 from sklearn_ann._cpu._numba import cgutils
 
 # Arrays begin where a cache line does.
@@ -114,6 +122,25 @@ def count_up(typingctx, n):
             builder.store(loop.index, builder.gep(data, [loop.index]))
 
     return _array_of(types.int64, n)(n), _made(fill)
+
+
+@intrinsic
+def copy_row(typingctx, source, i, target, j):
+    """``target[j] = source[i]``, C-contiguous and of the same shape and dtype."""
+
+    def generate(context, builder, signature, args):
+        source, target = (
+            array_struct(context, builder, signature.args[n], args[n]) for n in (0, 2)
+        )
+        size = builder.extract_value(source.strides, 0)
+        places = (
+            pointer(builder, struct.data, builder.mul(number, size), I8)
+            for struct, number in ((target, args[3]), (source, args[1]))
+        )
+        cgutils.raw_memcpy(builder, *places, size, 1)
+        return context.get_dummy_value()
+
+    return types.void(source, types.intp, target, types.intp), generate
 
 
 @intrinsic

@@ -27,11 +27,33 @@ _LANES = 8  # doubles in one vector
 _CHAINS = 4  # additions in flight: hides the latency of an addition
 
 
-def _add_square(builder, x, y, at, count, total):
-    """``total += (x - y) ** 2`` for `count` features from number `at` on."""
-    difference = builder.fsub(x.load(builder, at, count), y.load(builder, at, count))
-    square = builder.fmul(difference, difference)
-    builder.store(builder.fadd(builder.load(total), square), total)
+def _sum_of_squares(builder, length, value):
+    """The sum of ``value(at, count) ** 2``: `count` values from number `at` on."""
+
+    def add(at, count, total):
+        some = value(at, count)
+        square = builder.fmul(some, some)
+        builder.store(builder.fadd(builder.load(total), square), total)
+
+    zeros = constant(ir.VectorType(DOUBLE, _LANES), 0.0)
+    chains = [cgutils.alloca_once_value(builder, zeros) for _ in range(_CHAINS)]
+    total = cgutils.alloca_once_value(builder, ir.Constant(DOUBLE, 0.0))
+    # Not only at the start of the function: this may stand in a loop.
+    for chain in chains:
+        builder.store(zeros, chain)
+    builder.store(ir.Constant(DOUBLE, 0.0), total)
+    zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+    stride = ir.Constant(I64, _LANES * _CHAINS)
+    whole = builder.mul(builder.udiv(length, stride), stride)
+    with cgutils.for_range_slice(builder, zero, whole, stride) as (t, _):
+        for n, chain in enumerate(chains):
+            add(builder.add(t, ir.Constant(I64, n * _LANES)), _LANES, chain)
+    with cgutils.for_range_slice(builder, whole, length, one) as (t, _):
+        add(t, 1, total)
+    lanes = zeros
+    for chain in chains:
+        lanes = builder.fadd(lanes, builder.load(chain))
+    return builder.fadd(builder.load(total), fold(builder, lanes, builder.fadd))
 
 
 @intrinsic
@@ -47,24 +69,24 @@ def sqdist(typingctx, X, i, Y, j):
     def generate(context, builder, signature, args):
         x = row_of(context, builder, signature.args[0], args[0], args[1])
         y = row_of(context, builder, signature.args[2], args[2], args[3])
-        zeros = constant(ir.VectorType(DOUBLE, _LANES), 0.0)
-        chains = [cgutils.alloca_once_value(builder, zeros) for _ in range(_CHAINS)]
-        total = cgutils.alloca_once_value(builder, ir.Constant(DOUBLE, 0.0))
-        zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
-        stride = ir.Constant(I64, _LANES * _CHAINS)
-        whole = builder.mul(builder.udiv(x.length, stride), stride)
-        with cgutils.for_range_slice(builder, zero, whole, stride) as (t, _):
-            for n, chain in enumerate(chains):
-                at = builder.add(t, ir.Constant(I64, n * _LANES))
-                _add_square(builder, x, y, at, _LANES, chain)
-        with cgutils.for_range_slice(builder, whole, x.length, one) as (t, _):
-            _add_square(builder, x, y, t, 1, total)
-        lanes = zeros
-        for chain in chains:
-            lanes = builder.fadd(lanes, builder.load(chain))
-        return builder.fadd(builder.load(total), fold(builder, lanes, builder.fadd))
+
+        def difference(at, count):
+            return builder.fsub(x.load(builder, at, count), y.load(builder, at, count))
+
+        return _sum_of_squares(builder, x.length, difference)
 
     return signature, generate
+
+
+@intrinsic
+def sqnorm(typingctx, X, i):
+    """The sum of the squares of ``X[i]``, as ``sqdist`` adds them up."""
+
+    def generate(context, builder, signature, args):
+        x = row_of(context, builder, signature.args[0], *args)
+        return _sum_of_squares(builder, x.length, lambda *some: x.load(builder, *some))
+
+    return types.float64(X, types.intp), generate
 
 
 @intrinsic

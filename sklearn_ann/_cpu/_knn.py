@@ -16,7 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from sklearn_ann._cpu._arrays import count_up, empty
+from sklearn_ann._cpu._arrays import copy_row, count_up, empty
 from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._candidates import capacity
 from sklearn_ann._cpu._jit import jit, jit_in_caller, jit_maker
@@ -45,6 +45,10 @@ _BLOCK_BYTES = 2**18
 _GROUP = 16 * TILE
 _CHUNK_BYTES = 2**20
 _MOST_PANELS = 64
+
+# Queries search their nearest list first if there are so many of them for each list,
+# and if they probe so many lists.
+_SHARED, _MANY_LISTS = 2, 8
 
 # Rows with the lowest bounds that give a query its first threshold, for each neighbour.
 _SEEDS = 2
@@ -177,10 +181,7 @@ def _collect_lists(
         members = members_of_all[starts[nth] : starts[nth + 1]]
         for j in range(len(members)):
             biases[j] = all_biases[members[j]]
-            # Rows at once would compile for longer.
-            for step in range(codes.shape[1]):
-                for t in range(4):
-                    codes[j, step, t] = all_codes[members[j], step, t]
+            copy_row(all_codes, members[j], codes, j)
         in_list = panels[offsets[list_number] : offsets[list_number + 1]]
         _collect(in_list, members, codes, biases, start, k, Q, index, block, exact)
 
@@ -200,16 +201,21 @@ def search_lists(
 ):
     """The k nearest rows of each query in the lists that it probes.
 
-    A query that goes through lists with others meets its nearest one first if there is
-    a projection: rows that a loose threshold lets pass cost a second dot product.
+    A query that goes through lists with others meets its nearest one first where that
+    pays: then its threshold is good for all others. With a projection it does, since
+    rows that a loose threshold lets pass cost a second dot product.
     """
     k, nprobe, index = sqdists.shape[1], probes.shape[1], borrowed(index)
-    exact = empty(capacity(k), np.float64)
+    exact, nlist = empty(capacity(k), np.float64), len(offsets) - 1
+    is_projected, has_many = len(index.full.codes) > 0, nprobe >= _MANY_LISTS
     for first in range(start, stop, n_together):
         last = min(first + n_together, stop)
         owned = encode_queries(first, last, Q, index, len(exact))
         block = borrowed(owned)
-        nearest = 1 if len(index.full.codes) > 0 and last - first > 1 else nprobe
+        is_shared = has_many and last - first >= _SHARED * nlist
+        nearest = nprobe
+        if last - first > 1 and (is_projected or is_shared):
+            nearest = 1
         for rank, end in ((0, nearest), (nearest, nprobe)):
             some = probes[first:last, rank:end]
             _collect_lists(some, first, k, Q, panels, offsets, index, block, exact)

@@ -115,6 +115,24 @@ def _encode_query(
     return error
 
 
+@jit_part
+def encode_nth(
+    nth,      # IN   int         which of some vectors that are centered and projected
+    vectors,  # IN   Vectors
+    unit,     # IN   float
+    panels,   # OUT  SQ8Queries
+    full,     # OUT  SQ8Queries  the same without a projection
+    i,        # IN   int         where it goes
+):
+    """Encode a query for codes in panels and for those of all features; its error."""
+    centered, magnitudes = vectors.centered, vectors.magnitudes
+    error = _encode_query(centered[nth], magnitudes[nth], 0.0, unit, full, i)
+    if vectors.images.shape[1] > 0:
+        image, lost = vectors.images[nth], vectors.errors[nth]
+        _encode_query(image, largest_of_image(vectors, nth), lost, 0.0, panels, i)
+    return error
+
+
 @jit_maker
 def encode_queries(
     start,     # IN  int      first query
@@ -156,10 +174,7 @@ def encode_queries(
         # Far from the center also finite features overflow.
         if not magnitude < np.inf and not is_finite(Q, start + i):
             continue
-        error = _encode_query(centered[nth], magnitude, 0.0, unit, full, i)
-        if width > 0:
-            image, lost = vectors.images[nth], vectors.errors[nth]
-            _encode_query(image, largest_of_image(vectors, nth), lost, 0.0, panels, i)
+        error = encode_nth(nth, vectors, unit, panels, full, i)
         if is_integer and is_in_order and error == 0 and is_whole(Q, start + i):
             sqdist_steps[i] = per_unit * per_unit
         thresholds[i] = np.inf

@@ -23,6 +23,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from sklearn_ann._cpu._arrays import zeros
+from sklearn_ann._cpu._distance import sqnorm
 from sklearn_ann._cpu._ir import (
     FLOAT,
     I64,
@@ -189,21 +190,19 @@ def project(
     n_roundings = _FEATURES + (d + _FEATURES - 1) // _FEATURES + 2
     relative = np.sqrt(width) * n_roundings * 2.0**-24 * 1.01
     for i in range(n):
-        sqnorm, kept = 0.0, 0.0
-        for t in range(d):
-            sqnorm += centered[i, t] * centered[i, t]
+        square, kept = sqnorm(centered, i), 0.0
         if not has_projection(vectors.magnitudes[i]):
             images[i] = 0.0
-            errors[i] = nudged_up(np.sqrt(sqnorm)) + nudged_up(np.sqrt(middle_norm))
+            errors[i] = nudged_up(np.sqrt(square)) + nudged_up(np.sqrt(middle_norm))
             continue
         for t in range(width - 1):
             product = np.float64(products[i, t])
             kept += product * product
             images[i, t] = product - middle[t]
-        tail = np.sqrt(max(sqnorm - kept, 0.0))
+        tail = np.sqrt(max(square - kept, 0.0))
         images[i, width - 1] = tail - middle[width - 1]
-        lost = (relative * (2 + relative) + 1e-15 * (d + width)) * sqnorm
-        error = relative * np.sqrt(sqnorm)
+        lost = (relative * (2 + relative) + 1e-15 * (d + width)) * square
+        error = relative * np.sqrt(square)
         if lost > 0:
             error += lost / max(tail, np.sqrt(lost))
         errors[i] = error * (1 + 1e-6)

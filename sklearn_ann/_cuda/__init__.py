@@ -70,7 +70,7 @@ from sklearn_ann._cuda._ivf_pq import (
     radius_ivf_pq,
     scan_ivf_pq,
 )
-from sklearn_ann._cuda._kmeans import accumulate_clusters, assign
+from sklearn_ann._cuda._kmeans import accumulate_clusters, assign, encode_training_rows
 from sklearn_ann._cuda._knn import knn
 from sklearn_ann._cuda._pq_codes import encode_pq
 from sklearn_ann._cuda._radius import radius
@@ -79,7 +79,7 @@ from sklearn_ann._cuda._refine import refine
 __all__ = ["OPERATIONS", "copy_to_gpu_of", "copy_to_host", "gpu_of", "on_device"]
 
 _ON_DEVICE = (
-    *(accumulate_clusters, assign, knn, radius),
+    *(accumulate_clusters, assign, encode_training_rows, knn, radius),
     *(radius_ivf_flat, scan_ivf_flat),
     *(candidates_ivf_pq, encode_pq, radius_ivf_pq, refine, scan_ivf_pq),
 )

@@ -29,16 +29,19 @@ def _accumulate(
         sums[cluster, t] = total
 
 
-def assign(X, rows, index, n_threads):
+def encode_training_rows(X, rows, index, n_threads):
+    """Nothing: vectors themselves are compared with centroids."""
+
+
+def assign(X, rows, index, n_threads, encoded=None, guesses=None):
     """The nearest centroid of some rows.
 
     Parameters and returns are those of ``_cpu.assign``.
     """
-    sqdists, labels = np.empty(len(rows)), np.empty(len(rows), np.int64)
+    labels = np.empty(len(rows), np.int64)
     for start, stop, vectors in _vectors_of(X, rows):
-        nearest, ids = knn(vectors, index, 1, n_threads)
-        sqdists[start:stop], labels[start:stop] = nearest[:, 0], ids[:, 0]
-    return labels, sqdists
+        labels[start:stop] = knn(vectors, index, 1, n_threads)[1][:, 0]
+    return labels
 
 
 def accumulate_clusters(X, rows, order, starts, n_threads):
