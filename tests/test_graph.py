@@ -6,13 +6,19 @@ import sklearn
 import vector_kinds
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_array, csr_matrix
+from sklearn.base import clone
 from sklearn.neighbors import (
     KNeighborsTransformer,
     NearestNeighbors,
     sort_graph_by_row_values,
 )
 
-from sklearn_ann import FlatL2Neighbors
+from sklearn_ann import (
+    FlatL2Neighbors,
+    IVFFlatNeighbors,
+    IVFPQNeighbors,
+    _blocks,
+)
 
 MODES = pytest.mark.parametrize("mode", ["distance", "connectivity"])
 
@@ -195,3 +201,37 @@ def test_bytes_of_an_edge(mode, run_script):
     assert n_edges >= 1.2e6
     # Twelve of them are the graph's.
     assert n_bytes < 15
+
+
+@pytest.mark.parametrize("rows_of_a_block", [7, 300, 10**6])
+@pytest.mark.parametrize(
+    "index",
+    [
+        FlatL2Neighbors(),
+        IVFFlatNeighbors(nlist=12, nprobe=8, random_state=0),
+        IVFFlatNeighbors(nlist=12, nprobe=2, metric="cosine", random_state=0),
+        IVFPQNeighbors(nlist=9, nprobe=8, m=3, random_state=0),
+        IVFPQNeighbors(
+            nlist=9, nprobe=3, m=3, store_vectors=True, refine_factor=4, random_state=0
+        ),
+    ],
+    ids=["flat", "lists", "lists, cosine", "codes", "refined"],
+)
+def test_rows_find_what_they_find_as_queries(index, rows_of_a_block, monkeypatch, rng):
+    X = rng.standard_normal((700, 6)).astype(np.float32)
+    X[:20] = X[20:40]  # each row of a pair is the nearest of the other
+    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 8 * 6 * rows_of_a_block)
+    index = clone(index).fit(X)
+    has_codes = isinstance(index, IVFPQNeighbors) and not index.store_vectors
+    queries = index.reconstruct(range(700)) if has_codes else X
+    distances, ids = index.kneighbors(queries, 6)
+    is_other = ids != np.arange(700)[:, None]
+    # Not among its own nearest: then one of the others goes.
+    place = -1 if isinstance(index, IVFPQNeighbors) else 0
+    is_other[:, place] &= ~is_other.all(axis=1)
+    expected = distances[is_other].reshape(700, 5), ids[is_other].reshape(700, 5)
+    for found, wanted in zip(index.kneighbors(), expected, strict=True):
+        assert_array_equal(found, wanted, strict=True)
+    graph = index.kneighbors_graph(mode="distance")
+    assert_array_equal(graph.data, expected[0].ravel())
+    assert_array_equal(graph.indices, expected[1].ravel())

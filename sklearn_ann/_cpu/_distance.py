@@ -38,10 +38,6 @@ def _sum_of_squares(builder, length, value):
     zeros = constant(ir.VectorType(DOUBLE, _LANES), 0.0)
     chains = [cgutils.alloca_once_value(builder, zeros) for _ in range(_CHAINS)]
     total = cgutils.alloca_once_value(builder, ir.Constant(DOUBLE, 0.0))
-    # Not only at the start of the function: this may stand in a loop.
-    for chain in chains:
-        builder.store(zeros, chain)
-    builder.store(ir.Constant(DOUBLE, 0.0), total)
     zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
     stride = ir.Constant(I64, _LANES * _CHAINS)
     whole = builder.mul(builder.udiv(length, stride), stride)
