@@ -9,14 +9,19 @@ from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array, csr_matrix
+from scipy.sparse.csgraph import connected_components
 from sklearn import get_config
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
 
 from sklearn_ann._blocks import Joined
 from sklearn_ann._checks import check_mode, check_n_neighbors
+from sklearn_ann._components import shortest_edges, with_edges
 from sklearn_ann._interchange import Call
+from sklearn_ann._metrics import distances_from, settle_sqdists
 from sklearn_ann._state import lock_of
 from sklearn_ann._typing import Mode, Vectors
+from sklearn_ann._warnings import warn_caller
+from sklearn_ann.exceptions import DisconnectedGraphWarning
 
 
 class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
@@ -86,6 +91,8 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         X: Vectors | None = None,
         n_neighbors: int | None = None,
         mode: Mode = "connectivity",
+        *,
+        connected: bool = False,
     ) -> csr_matrix | csr_array:
         """The graph of the nearest neighbours.
 
@@ -97,6 +104,11 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Neighbours for each query; the parameter of the estimator if None.
         mode : {'connectivity', 'distance'}, default='connectivity'
             Ones, or distances in the units of `metric`.
+        connected : bool, default=False
+            Whether to join the components of a graph that has several: the shortest
+            edges between them are added, in both directions, found by an exact search,
+            and a `DisconnectedGraphWarning` tells how many components there were. For
+            the graph of the indexed rows (X is None) only.
 
         Returns
         -------
@@ -104,9 +116,16 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Each row lists neighbours by ascending distance, zeros stored.
         """
         check_mode(mode)
+        _check_is_of_rows(X, connected)
         fitted = self._snapshot()
-        distances, ids = fitted._kneighbors(Call(X, fitted.device), n_neighbors)
-        return fitted._graph(distances, ids, mode)
+        call = Call(X, fitted.device)
+        distances, ids = fitted._kneighbors(call, n_neighbors)
+        if not connected:
+            return fitted._graph(distances, ids, mode)
+        graph = fitted._graph(distances, ids, "distance")
+        measured = fitted._measured_vectors()
+        graph = fitted._connected(graph, measured, call.backend, by_distance=True)
+        return _in_mode(graph, mode)
 
     def radius_neighbors_graph(
         self,
@@ -114,6 +133,8 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         radius: float | None = None,
         mode: Mode = "connectivity",
         sort_results: bool = False,
+        *,
+        connected: bool = False,
     ) -> csr_matrix | csr_array:
         """The graph of all rows within a radius.
 
@@ -127,6 +148,11 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Ones, or distances in the units of `metric`.
         sort_results : bool, default=False
             Whether to sort each row by distance.
+        connected : bool, default=False
+            Whether to join the components of a graph that has several: the shortest
+            edges between them are added, in both directions, found by an exact search,
+            and a `DisconnectedGraphWarning` tells how many components there were. For
+            the graph of the indexed rows (X is None) only.
 
         Returns
         -------
@@ -134,11 +160,23 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
             Zero distances are stored.
         """
         check_mode(mode)
-        fitted, with_distances = self._snapshot(), mode == "distance"
-        indices = Joined(fitted._column_dtype())
+        _check_is_of_rows(X, connected)
+        fitted = self._snapshot()
+        call = Call(X, fitted.device)
+        with_distances = mode == "distance" or connected
+        graph = fitted._radius_graph(call, radius, with_distances, sort_results)
+        if not connected:
+            return graph
+        measured = fitted._measured_vectors(within_radius=True)
+        graph = fitted._connected(graph, measured, call.backend, sort_results)
+        return _in_mode(graph, mode)
+
+    def _radius_graph(self, call, radius, with_distances, sort_results):
+        """Distances, or ones, of the rows within a radius."""
+        indices = Joined(self._column_dtype())
         data, counts = Joined(np.float64), Joined(np.int64)
-        for distances, ids, offsets in fitted._radius_blocks(
-            Call(X, fitted.device), radius, with_distances, sort_results
+        for distances, ids, offsets in self._radius_blocks(
+            call, radius, with_distances, sort_results
         ):
             counts.append(np.diff(offsets))
             indices.append(ids)
@@ -147,7 +185,25 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         offsets = np.append(0, np.cumsum(counts.array()))
         columns = indices.array()
         values = data.array() if with_distances else np.ones(len(columns))
-        return fitted._csr(values, columns, offsets)
+        return self._csr(values, columns, offsets)
+
+    def _connected(self, graph, measured, backend, by_distance):
+        """A graph of distances with the shortest edges between its components."""
+        n_components, labels = connected_components(graph, directed=False)
+        if n_components == 1:
+            return graph
+        X = self._decode(slice(None)) if measured is None else measured
+        n_threads = self._n_threads(len(X) * X.size)
+        edges = shortest_edges(labels, X, backend, n_threads)
+        if self.effective_metric_ == "cosine":
+            settle_sqdists(edges.sqdists, edges.others, X[edges.rows, -1], measured)
+        distances = distances_from(edges.sqdists, self.effective_metric_)
+        warn_caller(
+            f"The neighbors graph has {n_components} connected components. The "
+            f"{n_components - 1} shortest edges that join them were added.",
+            DisconnectedGraphWarning,
+        )
+        return with_edges(graph, edges, distances, by_distance)
 
     def _n_transformed(self):
         """Entries in a row of `transform`."""
@@ -160,14 +216,29 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
 
     def _graph(self, distances, ids, mode):
         """The graph of what was found; ones are written over the distances."""
-        data = distances.ravel()
-        if mode == "connectivity":
-            data.fill(1.0)
-        return self._csr(data, ids.ravel(), np.arange(0, ids.size + 1, ids.shape[1]))
+        offsets = np.arange(0, ids.size + 1, ids.shape[1])
+        return _in_mode(self._csr(distances.ravel(), ids.ravel(), offsets), mode)
 
     def _csr(self, data, indices, offsets):
         as_array = get_config().get("sparse_interface") == "sparray"
         shape = (len(offsets) - 1, self.n_samples_fit_)
         return (csr_array if as_array else csr_matrix)(
             (data, indices, offsets), shape=shape
+        )
+
+
+def _in_mode(graph, mode):
+    """A graph of distances, or with ones written over them."""
+    if mode == "connectivity":
+        graph.data.fill(1.0)
+    return graph
+
+
+def _check_is_of_rows(X, connected):
+    """Refuse to join the components of a graph that has two kinds of nodes."""
+    if connected and X is not None:
+        raise ValueError(
+            "connected=True joins the components of the graph of the indexed rows, "
+            "whose edges lead from row to row. Those of a graph of queries lead from "
+            "queries to rows: leave X out, or use connected=False."
         )

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 __all__ = [
+    "DisconnectedGraphWarning",
     "FewTrainingRowsWarning",
     "OutgrownListsWarning",
     "TargetRecallWarning",
 ]
+
+
+class DisconnectedGraphWarning(UserWarning):
+    """A graph of neighbours had several connected components.
+
+    The graph has the shortest edges between them, too, as ``connected=True`` asks for.
+    More neighbours, or a larger radius, may connect it without them.
+    """
 
 
 class FewTrainingRowsWarning(UserWarning):

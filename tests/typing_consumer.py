@@ -20,6 +20,7 @@ from sklearn_ann import (
 )
 from sklearn_ann.datasets import fetch_sentence_embeddings
 from sklearn_ann.exceptions import (
+    DisconnectedGraphWarning,
     FewTrainingRowsWarning,
     OutgrownListsWarning,
     TargetRecallWarning,
@@ -77,6 +78,9 @@ def graphs(X: NDArray[np.float32]) -> None:
     index.transform(X)
     index.kneighbors_graph(X, 3, mode="distance")
     index.radius_neighbors_graph(None, 1.0, sort_results=True)
+    index.kneighbors_graph(connected=True)
+    index.radius_neighbors_graph(radius=1.0, connected=True)
+    index.kneighbors_graph(None, 3, "distance", True)  # type: ignore[call-arg]
     index.kneighbors_graph(X, mode="weights")  # type: ignore[arg-type]
 
 
@@ -136,6 +140,7 @@ def functions(index: object, X: NDArray[np.float32]) -> None:
 
 
 WARNINGS: list[type[UserWarning]] = [
+    DisconnectedGraphWarning,
     FewTrainingRowsWarning,
     OutgrownListsWarning,
     TargetRecallWarning,

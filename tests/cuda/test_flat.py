@@ -54,6 +54,17 @@ def test_graphs(data):
     assert_array_equal(found.data, expected.data)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn_ann.exceptions.DisconnectedGraphWarning")
+def test_a_graph_in_one_piece(data):
+    def connected_graph(index):
+        return index.kneighbors_graph(n_neighbors=1, mode="distance", connected=True)
+
+    (expected,), (found,) = on_both(connected_graph, data[0][:20])
+    assert expected.nnz > 20
+    assert_array_equal(found.indices, expected.indices)
+    assert_array_equal(found.data, expected.data)
+
+
 def test_fitted_here_and_searched_there(data, images):
     X, Q = data
     index = FlatL2Neighbors(3, device="cuda").fit(X)
