@@ -52,8 +52,8 @@ with TemporaryDirectory() as memory:
 # An embedding of the same kind
 # -----------------------------
 #
-# t-SNE reads ``int(3 * perplexity + 1)`` neighbours of each row. The table in the user
-# guide, :doc:`/user_guide/flat`, tells how many the other estimators read.
+# t-SNE reads ``int(3 * perplexity + 1)`` neighbours of each row. How many others read,
+# and recipes for them, are in the user guide: :doc:`/user_guide/neighbor_graphs`.
 
 perplexity = 20
 embedding = make_pipeline(

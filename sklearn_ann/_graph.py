@@ -200,7 +200,7 @@ class NeighborsGraphMixin(ClassNamePrefixFeaturesOutMixin, TransformerMixin):
         distances = distances_from(edges.sqdists, self.effective_metric_)
         warn_caller(
             f"The neighbors graph has {n_components} connected components. The "
-            f"{n_components - 1} shortest edges that join them were added.",
+            f"shortest edges that join them were added: {n_components - 1}.",
             DisconnectedGraphWarning,
         )
         return with_edges(graph, edges, distances, by_distance)

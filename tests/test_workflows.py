@@ -140,17 +140,6 @@ def test_local_outlier_factor(novelty, blobs):
         assert np.corrcoef(found, expected)[0, 1] > 0.95
 
 
-@pytest.mark.filterwarnings("ignore:precomputed_knn.2.")
-def test_umap(blobs):
-    umap = pytest.importorskip("umap", reason="feeds UMAP")
-    X, _, _ = blobs
-    distances, ids = lists(15).fit(X).kneighbors(X)
-    mapper = umap.UMAP(
-        n_neighbors=15, precomputed_knn=(ids, distances), random_state=0, n_jobs=1
-    )
-    assert trustworthiness(X, mapper.fit_transform(X)) > 0.9
-
-
 # -- choosing parameters -------------------------------------------------------------
 
 
