@@ -42,22 +42,21 @@ def shortest_edges(labels, X, backend, n_threads):
         One less than there are components. Of equally short edges those with the
         smaller row numbers: with such an order they never make a circle.
     """
-    largest = np.flatnonzero(labels == np.bincount(labels).argmax())[0]
+    in_largest = np.flatnonzero(labels == np.bincount(labels).argmax())[0]
+    # Of each row the nearest one of another component, now or in a round before.
     nearest, sqdists = np.arange(len(labels)), np.zeros(len(labels))
     rounds = []
-    while (labels != labels[largest]).any():
-        rows = np.flatnonzero(labels != labels[largest])
+    while len(rows := np.flatnonzero(labels != labels[in_largest])):
         is_outside = labels[nearest[rows]] != labels[rows]
-        asked = rows[~is_outside]
-        rows = rows[is_outside]
+        known, unknown = rows[is_outside], rows[~is_outside]
         shortest = np.full(labels.max() + 1, np.inf)
-        np.minimum.at(shortest, labels[rows], sqdists[rows])
-        # What was nearest and is now inside is no further than what is outside.
-        asked = asked[sqdists[asked] <= shortest[labels[asked]]]
-        sqdists[asked], nearest[asked] = _nearest_outside(
-            asked, labels, X, backend, n_threads
+        np.minimum.at(shortest, labels[known], sqdists[known])
+        # What was nearest, and is inside now, is no further than what is outside.
+        asking = unknown[sqdists[unknown] <= shortest[labels[unknown]]]
+        sqdists[asking], nearest[asking] = _nearest_outside(
+            asking, labels, X, backend, n_threads
         )
-        rows = np.concatenate([rows, asked])
+        rows = np.concatenate([known, asking])
         edges = _shortest_of_each(rows, nearest[rows], sqdists[rows], labels[rows])
         labels = _joined(labels, edges)
         rounds.append(edges)
