@@ -182,3 +182,6 @@ def test_label_spreading(blobs):
     assert_allclose(found.label_distributions_, own.label_distributions_)
     assert_array_equal(found.transduction_, own.transduction_)
     assert_allclose(found.predict_proba(X[300:]), own.predict_proba(X[300:]))
+    # The kernel would take the very array of `fit` for another call of `fit`.
+    rows, expected = found.X_.copy(), own.predict_proba(own.X_)
+    assert_allclose(found.predict_proba(rows), expected)
