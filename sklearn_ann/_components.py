@@ -40,7 +40,7 @@ def shortest_edges(labels, X, backend, n_threads):
     -------
     edges : Edges
         One less than there are components. Of equally short edges those with the
-        smaller row numbers: with such an order they never make a circle.
+        smaller row numbers: with such an order they never form a cycle.
     """
     in_largest = np.flatnonzero(labels == np.bincount(labels).argmax())[0]
     # Of each row the nearest one of another component, now or in a round before.
