@@ -103,11 +103,12 @@ def _fastest(run, way, processes, folder):
 
 
 def _measured(run, ask, X, rows, truth):
-    seconds = []
+    seconds, peaks = [], []
     for _ in range(1 if run.quick else _RUNS):
         settle(run.quick)
         spent, peak, ids = ask("run", rows)
         seconds.append(spent)
+        peaks.append(peak)
         if spent > _SHORT:
             break
     # Without the row itself, or without the last of the rows that equal it.
@@ -118,5 +119,6 @@ def _measured(run, ask, X, rows, truth):
     return {
         "seconds": f"{min(seconds):.2f}",
         "recall@15": f"{knn_recall(truth, found):.4f}",
-        "memory beyond the rows, MiB": f"{peak / 2**20:,.0f}",
+        # Later runs find memory that the first one has left.
+        "memory beyond the rows, MiB": f"{peaks[0] / 2**20:,.0f}",
     }
