@@ -71,9 +71,10 @@ def graph(run, subject):
             np.save(f"{folder}/X.npy", X)
             for (way, setting), processes in ways(data).items():
                 row = {"data": data.name, "way": way, "setting": setting}
-                log(", ".join(row.values()))
                 if found := _fastest(run, way, processes, folder):
-                    run.tables["graph"].append(row | found(X, rows, truth))
+                    row |= found(X, rows, truth)
+                    log(", ".join(row.values()))
+                    run.tables["graph"].append(row)
 
 
 def _fastest(run, way, processes, folder):
