@@ -31,7 +31,7 @@ _EF = 60
 
 def ways(data):
     """Processes that find the same, by the name of the way and its setting."""
-    nlist = choose_nlist(len(data.X)) if choose_nlist(len(data.X)) > 1 else 20
+    nlist = max(20, choose_nlist(len(data.X)))
     found = {("FlatL2Neighbors", "exact"): [_ours("FlatL2Neighbors")]}
     for nprobe in _NPROBES.get(data.name, _OTHER_NPROBES):
         setting = f"nlist={nlist}, nprobe={nprobe}"
@@ -71,36 +71,29 @@ def graph(run, subject):
             np.save(f"{folder}/X.npy", X)
             for (way, setting), processes in ways(data).items():
                 row = {"data": data.name, "way": way, "setting": setting}
-                if found := _fastest(run, way, processes, folder):
-                    row |= found(X, rows, truth)
-                    log(", ".join(row.values()))
-                    run.tables["graph"].append(row)
+                processes = [x for x in processes if installed({way: x})]
+                if not processes:
+                    continue
+                expected, fastest = _fastest(run, way, processes, folder)
+                if expected > _TOO_LONG:
+                    row["seconds"] = f"left out: about {expected:,.0f}"
+                else:
+                    with start(fastest) as ask:
+                        ask("prepare", folder, K, _N_THREADS)
+                        row |= _measured(run, ask, X, rows, truth)
+                log(", ".join(row.values()))
+                run.tables["graph"].append(row)
 
 
 def _fastest(run, way, processes, folder):
-    """What measures the process that is expected to be fastest; None if none is there.
-
-    A way that would take too long is measured by an estimate.
-    """
-    expected = {}
-    for number, peer in enumerate(processes):
-        if not installed({way: peer}):
-            return None
+    """The seconds that a graph is expected to take at best, and the process for it."""
+    expected = []
+    for peer in processes:
         with start(peer) as ask:
             ask("prepare", folder, K, _N_THREADS)
-            expected[number] = ask("expected")
+            expected.append(ask("expected"))
             run.processes.setdefault(way, ask("describe"))
-    best = min(expected, key=expected.get)
-    if expected[best] > _TOO_LONG:
-        left_out = {"seconds": f"left out: about {expected[best]:,.0f}"}
-        return lambda *_: left_out
-
-    def measure(X, rows, truth):
-        with start(processes[best]) as ask:
-            ask("prepare", folder, K, _N_THREADS)
-            return _measured(run, ask, X, rows, truth)
-
-    return measure
+    return min(expected), processes[int(np.argmin(expected))]
 
 
 def _measured(run, ask, X, rows, truth):
@@ -117,9 +110,10 @@ def _measured(run, ask, X, rows, truth):
     is_other[:, -1] &= ~is_other.all(axis=1)
     others = ids[is_other].reshape(len(rows), K)
     found = found_sqdists(X, X[rows], others)
+    # Later runs find memory that the first one has left.
+    peak = "-" if peaks[0] is None else f"{peaks[0] / 2**20:,.0f}"
     return {
         "seconds": f"{min(seconds):.2f}",
         "recall@15": f"{knn_recall(truth, found):.4f}",
-        # Later runs find memory that the first one has left.
-        "memory beyond the rows, MiB": f"{peaks[0] / 2**20:,.0f}",
+        "memory beyond the rows, MiB": peak,
     }

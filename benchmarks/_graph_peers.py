@@ -1,6 +1,5 @@
 """Ways to find the neighbours of all rows: one class each, in a process of its own."""
 
-import resource
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,22 +28,27 @@ class GraphPeer:
         return 0.0
 
     def run(self, rows):
-        """Seconds; bytes at the peak beyond those before; neighbours of some rows."""
+        """Seconds; bytes at the peak beyond those before; neighbours of some rows.
+
+        The bytes are None where the system is not Linux.
+        """
         before = _memory("VmRSS")
-        # From now on the peak is that of this run.
-        Path("/proc/self/clear_refs").write_text("5")
+        if before is not None:
+            # From now on the peak is that of this run.
+            Path("/proc/self/clear_refs").write_text("5")
         seconds, ids = seconds_of(lambda: self.graph(self.X))
-        return seconds, _memory("VmHWM") - before, np.asarray(ids)[rows]
+        peak = None if before is None else _memory("VmHWM") - before
+        return seconds, peak, np.asarray(ids)[rows]
 
     def describe(self):
         return {"package": f"{self.package} {version(self.package)}"}
 
 
 def _memory(name):
-    """Bytes of this process, by the name that Linux gives them."""
+    """Bytes of this process, by the name that Linux gives them; None elsewhere."""
     status = Path("/proc/self/status")
     if not status.exists():
-        return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return None
     lines = dict(line.split(":", 1) for line in status.read_text().splitlines())
     return 1024 * int(lines[name].split()[0])
 
@@ -52,9 +56,17 @@ def _memory(name):
 class _Searched(GraphPeer):
     """A subclass adds `build`, and `search` of queries among the rows."""
 
+    is_exact = False
+
     def graph(self, X):
         self.build(X)
         return self.search(X)
+
+    def expected(self):
+        if not self.is_exact:
+            return 0.0
+        self.build(self.X)
+        return _estimate(self.search, self.X)
 
 
 class Ours(GraphPeer):
@@ -117,7 +129,7 @@ class Faiss(_Searched):
     package, module = "faiss-cpu", "faiss"
 
     def __init__(self, key, nprobe=None):
-        self.key, self.nprobe = key, nprobe
+        self.key, self.nprobe, self.is_exact = key, nprobe, nprobe is None
 
     def build(self, X):
         import faiss
@@ -132,15 +144,10 @@ class Faiss(_Searched):
     def search(self, Q):
         return self.index.search(Q, self.k + 1)[1]
 
-    def expected(self):
-        if self.nprobe is not None:
-            return 0.0
-        self.build(self.X)
-        return _estimate(self.search, self.X)
-
 
 class SklearnBrute(_Searched):
     package, module = "scikit-learn", "sklearn"
+    is_exact = True
 
     def build(self, X):
         from sklearn.neighbors import NearestNeighbors
@@ -151,10 +158,6 @@ class SklearnBrute(_Searched):
 
     def search(self, Q):
         return self.index.kneighbors(Q, return_distance=False)
-
-    def expected(self):
-        self.build(self.X)
-        return _estimate(self.search, self.X)
 
 
 def _estimate(search, X):

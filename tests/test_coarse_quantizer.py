@@ -18,8 +18,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.random import sample_without_replacement
 
-from sklearn_ann import IVFFlatNeighbors, IVFPQNeighbors, _cpu
+from sklearn_ann import IVFFlatNeighbors, IVFPQNeighbors, _blocks, _cpu
 from sklearn_ann._coarse_quantizer import (
+    _own_sqdists,
     _split_into_empty,
     choose_nlist,
     draw_start,
@@ -124,6 +125,15 @@ def test_training_stops_when_no_row_changes_its_cell(capsys):
 
 
 # -- empty cells ---------------------------------------------------------------------
+
+
+def test_the_inertia_is_that_of_the_rows_that_are_trained_on(monkeypatch, rng):
+    monkeypatch.setattr(_blocks, "_BLOCK_BYTES", 8 * 5 * 30)  # 30 rows
+    X, rows = rng.standard_normal((200, 5)), rng.permutation(200)[:100]
+    centroids, labels = X[:9], rng.integers(0, 9, 100)
+    found = _own_sqdists(X, rows, centroids, labels, _cpu, 2)
+    expected = np.square(X[rows] - centroids[labels]).sum(axis=1)
+    assert_allclose(found, expected, rtol=1e-12, atol=0)
 
 
 def test_an_empty_cell_takes_half_of_the_one_with_the_largest_inertia():

@@ -21,9 +21,9 @@ from sklearn_ann._cpu._borrow import borrowed, keep
 from sklearn_ann._cpu._distance import AHEAD, prefetch, sqdist
 from sklearn_ann._cpu._jit import inlined_jit, jit, jit_part
 from sklearn_ann._cpu._sq8_block import SQ8Queries, encode_nth, threshold_terms
+from sklearn_ann._cpu._sq8_codes import center_tile
 from sklearn_ann._cpu._sq8_filter import bounds
-from sklearn_ann._cpu._sq8_project import empty_vectors, project
-from sklearn_ann._cpu._sq8_quantize import subtract_center
+from sklearn_ann._cpu._sq8_project import empty_vectors
 from sklearn_ann._cpu._sq8_simd import TILE, dot_row, dot_tile, lowest_bound, survivors
 from sklearn_ann._cpu._threads import cut, run_blocks, split
 from sklearn_ann._layout import PANEL, read_only
@@ -51,20 +51,12 @@ def _encode_rows_as_queries(
 ):
     index, encoded = borrowed(index), borrowed(encoded)
     center, unit, projection = index.center, index.unit, index.projection
-    width, panels, full = projection.axes.shape[1], encoded.panels, encoded.full
-    owned = empty_vectors(X.shape[1], width)
+    panels, full = encoded.panels, encoded.full
+    owned = empty_vectors(X.shape[1], projection.axes.shape[1])
     vectors = borrowed(owned)
     for tile in range(start, stop, TILE):
-        in_tile = min(TILE, stop - tile)
-        for nth in range(in_tile):
-            if tile + nth + AHEAD < stop:
-                prefetch(X, rows[tile + nth + AHEAD])
-            vectors.magnitudes[nth] = subtract_center(
-                X, rows[tile + nth], center, 1.0 / unit, vectors.centered[nth]
-            )
-        if width > 0:
-            project(in_tile, vectors, projection)
-        for nth in range(in_tile):
+        center_tile(tile, stop, X, rows, center, unit, projection, vectors)
+        for nth in range(min(TILE, stop - tile)):
             encode_nth(nth, vectors, unit, panels, full, tile + nth - first)
     keep(owned)
 

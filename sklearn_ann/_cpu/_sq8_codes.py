@@ -136,6 +136,29 @@ class Encoded(NamedTuple):
 
 
 @jit_part
+def center_tile(
+    tile,        # IN   int         the first of up to 4 rows
+    stop,        # IN   int         one past the last of all that are to come
+    X,           # IN   (n, d)      float
+    rows,        # IN   (m,)        int64    rows of X
+    center,      # IN   (d,)        float64
+    unit,        # IN   float
+    projection,  # IN   Projection
+    vectors,     # OUT  Vectors
+):
+    """Center some rows, and project them if there is a projection."""
+    in_tile = min(TILE, stop - tile)
+    for i in range(in_tile):
+        if tile + i + AHEAD < stop:
+            prefetch(X, rows[tile + i + AHEAD])
+        vectors.magnitudes[i] = subtract_center(
+            X, rows[tile + i], center, 1.0 / unit, vectors.centered[i]
+        )
+    if projection.axes.shape[1] > 0:
+        project(in_tile, vectors, projection)
+
+
+@jit_part
 def _encode_in_full(
     i,          # IN   int      which of the vectors
     j,          # IN   int      its place among all that are encoded
@@ -200,14 +223,7 @@ def _encode_rows(
     row_codes = as_bytes(steps)
     for tile in range(start, stop, TILE):
         in_tile = min(TILE, stop - tile)
-        for i in range(in_tile):
-            if tile + i + AHEAD < stop:
-                prefetch(X, rows[tile + i + AHEAD])
-            vectors.magnitudes[i] = subtract_center(
-                X, rows[tile + i], center, 1.0 / unit, vectors.centered[i]
-            )
-        if width > 0:
-            project(in_tile, vectors, projection)
+        center_tile(tile, stop, X, rows, center, unit, projection, vectors)
         for i in range(in_tile):
             j, position = tile + i, positions[tile + i]
             if width > 0:
